@@ -1,0 +1,1 @@
+//! Shardcast, the realtime fan-out server.

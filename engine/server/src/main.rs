@@ -1,0 +1,3 @@
+//! The `shardcast` binary.
+
+fn main() {}
