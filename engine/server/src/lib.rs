@@ -1,1 +1,3 @@
 //! Shardcast, the realtime fan-out server.
+
+pub mod config;

@@ -1,0 +1,48 @@
+//! The configuration: what can be set, where each value came from, and whether the whole makes sense.
+//!
+//! Defaults < TOML file < environment < flags. Every key is described once, in [`keys`], and everything else
+//! (the structs, the defaults, the environment names, the reference page, the check for unknown keys) comes
+//! from that description.
+
+pub mod keys;
+pub mod pattern;
+pub mod secret;
+pub mod values;
+
+pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token};
+pub use pattern::RoomPattern;
+pub use secret::{RedisUrl, Secret};
+pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
+
+/// Everything that can be set, typed and within bounds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Sockets, threads and logging of the process.
+    pub server: Server,
+    /// The private listener: metrics, health, admin.
+    pub admin: Admin,
+    /// The HTTP API through which backends publish.
+    pub api: Api,
+    /// The link to other instances.
+    pub redis: Redis,
+    /// Bounds on memory and work.
+    pub limits: Limits,
+    /// Who may connect, and to which rooms.
+    pub auth: Auth,
+    /// Which dialect answers on which path; never empty, paths unique.
+    pub mounts: Vec<Mount>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            admin: Admin::default(),
+            api: Api::default(),
+            redis: Redis::default(),
+            limits: Limits::default(),
+            auth: Auth::default(),
+            mounts: vec![Mount::default()],
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The types a setting can have beyond Rust's own: choices between names, "auto", a user's id.
+//!
+//! Only the values live here; how they are read from text and written back is [`super::codec`]'s business.
+
+/// A choice between a few names, written in lower case with dashes.
+pub trait Choice: Copy + Eq + 'static {
+    /// Every value with its name and what it means, in the order the reference page lists them.
+    const NAMES: &'static [(&'static str, Self, &'static str)];
+
+    /// The name of this value.
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, value, _)| *value == self).map_or("", |(name, _, _)| name)
+    }
+}
+
+/// Defines an enum that is written by name, with each name and its meaning in one place.
+macro_rules! choices {
+    ($(#[$meta:meta])* pub enum $choice:ident { $(#[doc = $doc:literal] $variant:ident = $name:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $choice { $(#[doc = $doc] $variant,)+ }
+
+        impl Choice for $choice {
+            const NAMES: &'static [(&'static str, Self, &'static str)] =
+                &[$(($name, Self::$variant, $doc.trim_ascii()),)+];
+        }
+    };
+}
+
+choices! {
+    /// How the shards talk to the kernel.
+    pub enum IoDriver {
+        /// io_uring when the kernel permits it, else epoll.
+        Auto = "auto",
+        /// io_uring, and refuse to start without it.
+        Uring = "uring",
+        /// epoll, for kernels and containers that forbid io_uring.
+        Epoll = "epoll",
+    }
+}
+
+choices! {
+    /// The form of log lines on standard error.
+    pub enum LogFormat {
+        /// One readable line an event, in colour on a terminal.
+        Human = "human",
+        /// One JSON object a line, for log collectors.
+        Json = "json",
+    }
+}
+
+choices! {
+    /// The least severe level that is logged.
+    pub enum LogLevel {
+        /// What needs an operator now.
+        Error = "error",
+        /// What an operator should look at.
+        Warn = "warn",
+        /// Life cycle: start, stop, reload, Redis up and down.
+        Info = "info",
+        /// Each connection's life and every fault of a peer.
+        Debug = "debug",
+        /// Everything, at a cost; never in production.
+        Trace = "trace",
+    }
+}
+
+choices! {
+    /// The protocol that clients of a mount speak.
+    pub enum Dialect {
+        /// The WebSocket protocol of the Ignis framework: rooms, users, JSON events.
+        Ignis = "ignis",
+        /// Sends every message back unchanged, for conformance suites and load tests; no authentication.
+        Echo = "echo",
+    }
+}
+
+choices! {
+    /// What happens to a message for a connection whose outbox is full.
+    pub enum SlowConsumer {
+        /// The message is dropped for that connection and counted; it stays connected.
+        DropNewest = "drop-newest",
+        /// The connection is closed with the dialect's code, so that the client comes back and catches up.
+        Disconnect = "disconnect",
+    }
+}
+
+/// A number, or "auto": chosen at start from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auto<T> {
+    /// Chosen from the machine at start.
+    Auto,
+    /// Exactly this.
+    Fixed(T),
+}
+
+impl<T> Auto<T> {
+    /// The fixed value, or what `choose` says.
+    pub fn unwrap_or_else(self, choose: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Auto => choose(),
+            Self::Fixed(value) => value,
+        }
+    }
+}
+
+/// The id of a user as it stands in the dialect's JSON: a string or a number, which never match each other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UserId {
+    /// A JSON string.
+    Text(String),
+    /// A JSON number.
+    Number(i64),
+}
