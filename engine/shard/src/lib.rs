@@ -1,1 +1,35 @@
-//! All decisions of a shard: connections, rooms, outboxes, timers and policies, without I/O.
+//! All decisions of a shard, and none of its I/O.
+//!
+//! A [`Shard`] is a synchronous state machine that owns a slice of the connections: parsers, rooms, users,
+//! outboxes and timers. One **turn** is: any number of `handle_*` calls, `poll_effect` until `None`, then
+//! `poll_writes`/`handle_written` until there is nothing left to write. Time and randomness are arguments;
+//! there is no I/O, clock, lock, `await` or atomic inside, so a seeded simulator runs the same code as
+//! production.
+//!
+//! Where things live: [`conn`] one connection, [`rooms`] who is in which room, [`burst`] what a turn sends
+//! and to whom, [`outbox`] what a socket has not taken yet, [`timers`] the wheel, [`event`] what goes in
+//! and out, [`limits`] every bound. The dialects are `ignis` and `echo`.
+#![forbid(unsafe_code)]
+
+pub mod burst;
+pub mod conn;
+pub mod counters;
+mod deadlines;
+mod echo;
+pub mod event;
+mod flush;
+mod handshake;
+pub mod ids;
+mod ignis;
+pub mod limits;
+pub mod outbox;
+pub mod rooms;
+mod shard;
+pub mod timers;
+mod users;
+
+pub use counters::Counters;
+pub use event::{Ask, ClientView, Effect, HangUp, Identity, Mail, Now, Query, QueryReply, Verdict};
+pub use ids::{ClientRef, ConnId, MountId, ShardId};
+pub use limits::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+pub use shard::Shard;

@@ -1,0 +1,220 @@
+//! What the threads of a process share, and what a backend can do with it: emit, look, kick.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use shardcast_shard::{ClientRef, ClientView, Mail, MountId, Query, QueryReply};
+use shardcast_wire::close;
+use shardcast_wire::ignis::envelope::Payload;
+use shardcast_wire::ignis::{ClientId, UserId, envelope, outbound};
+use tokio::sync::oneshot;
+
+use crate::redis::{PublishOutcome, RedisHandle};
+use crate::router::{Publication, Routed, Router, Target};
+use crate::status::Status;
+
+/// How long a look into a shard may take: one busy turn, generously.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The process as its threads share it.
+#[derive(Debug)]
+pub struct Engine {
+    server_id: String,
+    ignis_mount: Option<MountId>,
+    router: Arc<Router>,
+    redis: Option<RedisHandle>,
+    queries: Queries,
+    status: Arc<Status>,
+}
+
+/// Whom a backend addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EmitTarget {
+    /// Every authenticated client.
+    Broadcast,
+    /// The members of a room.
+    Room(String),
+    /// Every client of a user.
+    User(UserId),
+    /// One client, by id; any text, an id that is nobody's reaches nobody.
+    Client(String),
+}
+
+/// One message of a backend.
+#[derive(Clone, Debug)]
+pub struct Emit {
+    /// Whom it is for.
+    pub target: EmitTarget,
+    /// Event and data, validated.
+    pub payload: Payload,
+    /// Client ids that do not get it; for rooms and broadcasts.
+    pub exclude: Vec<String>,
+}
+
+/// Where a message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// In this process.
+    pub local: Routed,
+    /// To other instances.
+    pub redis: PublishOutcome,
+}
+
+/// Why a message went nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EmitError {
+    /// No mount speaks Ignis.
+    #[error("no ignis mount is configured: add a [[mounts]] table with dialect = \"ignis\"")]
+    NoIgnisMount,
+}
+
+impl Engine {
+    /// Everything a process shares. `ignis_mount` is where emits go.
+    pub fn new(
+        server_id: String,
+        ignis_mount: Option<MountId>,
+        router: Arc<Router>,
+        redis: Option<RedisHandle>,
+        status: Arc<Status>,
+    ) -> Self {
+        Self { server_id, ignis_mount, router, redis, queries: Queries::default(), status }
+    }
+
+    /// This process among others on the same Redis: a UUID made at start.
+    pub fn server_id(&self) -> &str {
+        &self.server_id
+    }
+
+    /// The way to the shards.
+    pub fn router(&self) -> &Arc<Router> {
+        &self.router
+    }
+
+    /// The link to other instances, unless the process is on its own.
+    pub fn redis(&self) -> Option<&RedisHandle> {
+        self.redis.as_ref()
+    }
+
+    /// Health and counters.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Delivers to this process' clients and publishes for the others. Never blocks.
+    pub fn emit(&self, emit: &Emit) -> Result<Emitted, EmitError> {
+        let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
+        let local = self.deliver(mount, emit);
+        let redis = match &self.redis {
+            None => PublishOutcome::Off,
+            Some(redis) => redis.publish(self.envelope(emit)),
+        };
+        Ok(Emitted { local, redis })
+    }
+
+    /// Delivers to this process' clients only.
+    pub fn emit_local(&self, emit: &Emit) -> Result<Routed, EmitError> {
+        let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
+        Ok(self.deliver(mount, emit))
+    }
+
+    /// A connected client, or `None`.
+    pub async fn client(&self, id: ClientId) -> Option<ClientView> {
+        let (_, at) = self.router.directory().client(id)?;
+        match self.query(at, Query::Client(at.conn)).await {
+            Some(QueryReply::Client(view)) => view,
+            Some(QueryReply::Rooms(_)) | None => None,
+        }
+    }
+
+    /// Rooms with members in this process and how many members each has, at most `count_max`, by name.
+    pub async fn rooms(&self, count_max: usize) -> Vec<(Arc<str>, usize)> {
+        let Some(mount) = self.ignis_mount else { return Vec::new() };
+        let mut rooms = std::collections::BTreeMap::new();
+        for (shard, _) in self.router.shards().iter().enumerate() {
+            let conn = shardcast_shard::ConnId { slot: 0, generation: 0 };
+            let at = ClientRef { shard: shardcast_shard::ShardId(shard as u8), conn };
+            if let Some(QueryReply::Rooms(found)) = self.query(at, Query::Rooms { mount, count_max }).await {
+                for (name, count) in found {
+                    *rooms.entry(name).or_insert(0) += count;
+                }
+            }
+        }
+        rooms.into_iter().take(count_max).collect()
+    }
+
+    /// Closes a client. `false`: it is not connected here, or its shard's mailbox is full.
+    pub fn kick(&self, id: ClientId) -> bool {
+        self.router.directory().client(id).is_some_and(|(_, at)| {
+            self.router.shard(at.shard).post(Mail::Kick { conn: at.conn, code: &close::KICKED })
+        })
+    }
+
+    /// Hands the reply of a shard to whoever asked.
+    pub fn answer(&self, ticket: u64, reply: QueryReply) {
+        self.queries.answer(ticket, reply);
+    }
+
+    async fn query(&self, at: ClientRef, query: Query) -> Option<QueryReply> {
+        let (ticket, reply) = self.queries.open();
+        let posted = self.router.shard(at.shard).post(Mail::Query { ticket, query });
+        let reply = if posted { tokio::time::timeout(QUERY_TIMEOUT, reply).await.ok() } else { None };
+        self.queries.close(ticket);
+        reply?.ok()
+    }
+
+    fn deliver(&self, mount: MountId, emit: &Emit) -> Routed {
+        let target = match &emit.target {
+            EmitTarget::Broadcast => Target::Broadcast,
+            EmitTarget::Room(room) => Target::Room(room.clone()),
+            EmitTarget::User(user) => Target::User(user.clone()),
+            EmitTarget::Client(id) => match ClientId::parse(id) {
+                Some(id) => Target::Client(id),
+                None => return Routed::default(),
+            },
+        };
+        let frame = Bytes::from(outbound::event(emit.payload.event(), emit.payload.data()));
+        let exclude = emit.exclude.iter().filter_map(|id| ClientId::parse(id)).collect();
+        self.router.publish(&Publication { mount, target, frame, exclude })
+    }
+
+    fn envelope(&self, emit: &Emit) -> (String, Vec<u8>) {
+        let target = match &emit.target {
+            EmitTarget::Broadcast => envelope::To::Broadcast,
+            EmitTarget::Room(room) => envelope::To::Room(room),
+            EmitTarget::User(user) => envelope::To::User(user),
+            EmitTarget::Client(id) => envelope::To::Client(id),
+        };
+        let exclude = (!emit.exclude.is_empty()).then_some(emit.exclude.as_slice());
+        (envelope::channel(target), envelope::encode(&self.server_id, target, &emit.payload, exclude))
+    }
+}
+
+/// Questions to shards that wait for a reply.
+#[derive(Debug, Default)]
+struct Queries {
+    next_ticket: AtomicU64,
+    waiting: DashMap<u64, oneshot::Sender<QueryReply>>,
+}
+
+impl Queries {
+    fn open(&self) -> (u64, oneshot::Receiver<QueryReply>) {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.insert(ticket, sender);
+        (ticket, receiver)
+    }
+
+    fn answer(&self, ticket: u64, reply: QueryReply) {
+        if let Some((_, sender)) = self.waiting.remove(&ticket) {
+            // The asker may have given up at this very moment.
+            drop(sender.send(reply));
+        }
+    }
+
+    fn close(&self, ticket: u64) {
+        self.waiting.remove(&ticket);
+    }
+}

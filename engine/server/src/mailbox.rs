@@ -1,0 +1,148 @@
+//! The way into a shard from another thread: a bounded lock-free queue and one eventfd.
+//!
+//! Senders never block and never wait: a full mailbox gives the letter back and counts it. The eventfd is
+//! written only when the shard went to sleep since the last write, so a batch costs one wake.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use shardcast_shard::Mail;
+
+#[derive(Debug)]
+struct Wake {
+    eventfd: OwnedFd,
+    /// The shard sleeps, or is about to and will look at the queue once more.
+    armed: AtomicBool,
+    refused: AtomicU64,
+}
+
+/// The sending half; clone it freely.
+#[derive(Clone, Debug)]
+pub struct MailSender {
+    queue: Sender<Mail>,
+    wake: Arc<Wake>,
+}
+
+/// The shard's half.
+#[derive(Debug)]
+pub struct MailReceiver {
+    queue: Receiver<Mail>,
+    wake: Arc<Wake>,
+}
+
+/// A mailbox for `letters_max` letters. Errors: no file descriptor left for the eventfd.
+pub fn mailbox(letters_max: usize) -> io::Result<(MailSender, MailReceiver)> {
+    // SAFETY: eventfd takes no pointers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else owns it.
+    let eventfd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let wake = Arc::new(Wake { eventfd, armed: AtomicBool::new(true), refused: AtomicU64::new(0) });
+    let (sender, receiver) = crossbeam_channel::bounded(letters_max);
+    Ok((MailSender { queue: sender, wake: wake.clone() }, MailReceiver { queue: receiver, wake }))
+}
+
+impl MailSender {
+    /// Posts a letter. `false`: the mailbox is full or the shard is gone; the letter is lost and counted,
+    /// and its variant's documentation says what recovers it.
+    #[must_use]
+    pub fn post(&self, mail: Mail) -> bool {
+        match self.queue.try_send(mail) {
+            Ok(()) => {
+                self.wake.ring_if_armed();
+                true
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.wake.refused.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+
+    /// Letters lost so far.
+    pub fn refused(&self) -> u64 {
+        self.wake.refused.load(Ordering::Relaxed)
+    }
+
+    /// Letters waiting.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether no letter waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+impl MailReceiver {
+    /// The next letter, if one waits.
+    pub fn take(&self) -> Option<Mail> {
+        self.queue.try_recv().ok()
+    }
+
+    /// The descriptor that becomes readable when there is mail.
+    pub fn wake_fd(&self) -> RawFd {
+        self.wake.eventfd.as_raw_fd()
+    }
+
+    /// Makes the next [`MailSender::post`] ring. Returns whether letters came in before that: then nobody
+    /// will ring for them and the shard must not sleep.
+    pub fn arm(&self) -> bool {
+        self.wake.armed.store(true, Ordering::SeqCst);
+        !self.queue.is_empty()
+    }
+
+    /// Rings at once, so that the shard comes back after the sockets had their turn.
+    pub fn ring(&self) {
+        self.wake.armed.store(true, Ordering::SeqCst);
+        self.wake.ring_if_armed();
+    }
+
+    /// Silences the descriptor.
+    pub fn silence(&self) {
+        let mut count = 0u64;
+        // SAFETY: the buffer is eight bytes, as eventfd(2) demands, and outlives the call. The result does
+        // not matter: the descriptor is silent either way.
+        unsafe { libc::read(self.wake.eventfd.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+}
+
+impl Wake {
+    fn ring_if_armed(&self) {
+        if self.armed.swap(false, Ordering::SeqCst) {
+            let one = 1u64;
+            // SAFETY: eight bytes that outlive the call. It fails only when the counter is at its maximum,
+            // and then the descriptor is readable already.
+            unsafe { libc::write(self.eventfd.as_raw_fd(), (&raw const one).cast(), 8) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shardcast_shard::Mail;
+
+    #[test]
+    fn a_full_mailbox_gives_up_the_letter_and_counts_it() {
+        let (sender, receiver) = mailbox(2).expect("eventfd");
+        let results: Vec<bool> = (0..3).map(|_| sender.post(Mail::Drain { period_ms: 0 })).collect();
+        assert_eq!(results, [true, true, false]);
+        assert_eq!(sender.refused(), 1);
+        assert_eq!(std::iter::from_fn(|| receiver.take()).count(), 2);
+    }
+
+    #[test]
+    fn arming_after_a_letter_came_tells_of_it() {
+        let (sender, receiver) = mailbox(8).expect("eventfd");
+        assert!(!receiver.arm());
+        assert!(sender.post(Mail::Drain { period_ms: 0 }));
+        assert!(receiver.arm());
+    }
+}

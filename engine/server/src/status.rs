@@ -1,0 +1,98 @@
+//! Health and counters of a process, written by its threads and read by the control plane.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use shardcast_shard::Counters;
+
+/// Counters outside the shards.
+#[derive(Debug, Default)]
+pub struct ProcessCounters {
+    /// Messages received from Redis.
+    pub redis_received: AtomicU64,
+    /// Of these, our own that came back.
+    pub redis_own: AtomicU64,
+    /// Messages on our channels that were not Ignis envelopes.
+    pub redis_malformed: AtomicU64,
+    /// Messages queued for Redis.
+    pub redis_published: AtomicU64,
+    /// Messages delivered here only, because Redis was away or the queue full.
+    pub redis_local_only: AtomicU64,
+    /// Messages that were queued when the connection broke and may not have arrived.
+    pub redis_publish_failed: AtomicU64,
+    /// Times the subscription was lost: other instances' messages of that time are missing.
+    pub redis_gaps: AtomicU64,
+    /// Questions that did not reach the hooks because too many were waiting.
+    pub asks_refused: AtomicU64,
+    /// Hooks that panicked.
+    pub hooks_panicked: AtomicU64,
+    /// Connections refused because the process had no file descriptor or memory left.
+    pub accepts_shed: AtomicU64,
+    /// Connections given to the control plane that it could not take.
+    pub hand_offs_refused: AtomicU64,
+    /// Shards restarted after a panic.
+    pub shards_restarted: AtomicU64,
+    /// API requests refused for a missing or wrong key.
+    pub api_unauthorized: AtomicU64,
+    /// Messages taken in by the API.
+    pub api_emitted: AtomicU64,
+}
+
+/// One shard as the others see it.
+#[derive(Debug, Default)]
+pub struct ShardStatus {
+    /// Counters as of its last report.
+    counters: Mutex<Counters>,
+    /// It runs.
+    pub up: AtomicBool,
+    /// It restarted after a panic and has not been looked at since.
+    pub degraded: AtomicBool,
+}
+
+/// Health and counters.
+#[derive(Debug)]
+pub struct Status {
+    /// When the process started.
+    pub started: Instant,
+    /// `"io_uring"` or `"epoll"`.
+    pub io_driver: &'static str,
+    /// Outside the shards.
+    pub process: ProcessCounters,
+    /// By shard.
+    pub shards: Vec<ShardStatus>,
+    /// A stop was asked for.
+    pub draining: AtomicBool,
+}
+
+impl Status {
+    /// Nothing is up.
+    pub fn new(started: Instant, io_driver: &'static str, shard_count: usize) -> Self {
+        Self {
+            started,
+            io_driver,
+            process: ProcessCounters::default(),
+            shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether every shard runs.
+    pub fn shards_up(&self) -> bool {
+        self.shards.iter().all(|shard| shard.up.load(Ordering::Acquire))
+    }
+}
+
+impl ShardStatus {
+    /// Reports the counters; called by the shard a few times a second.
+    pub fn report(&self, counters: Counters) {
+        if let Ok(mut slot) = self.counters.lock() {
+            *slot = counters;
+        }
+    }
+
+    /// The last report.
+    pub fn counters(&self) -> Counters {
+        self.counters.lock().map(|slot| slot.clone()).unwrap_or_default()
+    }
+}

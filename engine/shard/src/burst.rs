@@ -1,0 +1,360 @@
+//! What one turn sends, and to whom, laid out once for all who get the same.
+//!
+//! A **feed** is the list of frames published to one room in this turn. What a connection gets in a turn is
+//! a **path**: the sequence of feeds it follows, where it joined or left them, frames meant for it alone
+//! and frames it is excluded from. Paths are nodes of a trie, so two connections in the same rooms share
+//! their path, and with it the **burst**: the bytes of all its frames in order, written to each socket by
+//! one send. Publishing costs nothing per member; a turn costs one step a member and touched room.
+//!
+//! Invariants: frames are numbered in the order the shard accepted them and a burst holds them in that
+//! order; a frame is in a burst at most once; everything here lives for one turn except bursts that an
+//! outbox still holds.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::ids::{SeededMap, seeded_map};
+use crate::rooms::RoomIndex;
+
+/// A frame of this turn, in the order of acceptance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrameIndex(pub u32);
+
+/// A room's frames of this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FeedIndex(pub u32);
+
+/// What a connection gets in this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PathIndex(pub u32);
+
+/// A burst of this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BurstIndex(pub u32);
+
+/// Nothing so far.
+pub const ROOT: PathIndex = PathIndex(0);
+
+/// One step of a path, in the order things happened to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Follows the feed to its end.
+    Feed(FeedIndex),
+    /// Joined the room when its feed had this many frames.
+    Join(FeedIndex, u32),
+    /// Left the room when its feed had this many frames.
+    Leave(FeedIndex, u32),
+    /// A frame for this connection.
+    Direct(FrameIndex),
+    /// A frame this connection does not get.
+    Without(FrameIndex),
+}
+
+/// Whether a frame may be refused by a full outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    /// A message; the slow-consumer policy applies.
+    Message,
+    /// Handshake answers, pongs, pings, closes: never refused.
+    Control,
+}
+
+/// The bytes of some frames, in order. Shared by every connection that gets exactly these.
+#[derive(Debug)]
+pub struct Burst {
+    /// Whole frames, back to back.
+    pub bytes: Bytes,
+    /// The frames: where each ends in `bytes`, and whether it may be refused.
+    pub frames: Vec<(u32, FrameKind)>,
+    /// Outbox entries that keep this burst alive.
+    pub holders: Cell<u32>,
+}
+
+impl Burst {
+    /// A burst of one frame.
+    pub fn of_one(bytes: Bytes, kind: FrameKind) -> Self {
+        let end = u32::try_from(bytes.len()).expect("a frame is shorter than 4 GiB");
+        Self { bytes, frames: vec![(end, kind)], holders: Cell::new(0) }
+    }
+
+    /// Index of the first frame that ends after byte `at`.
+    pub fn frame_at(&self, at: u32) -> usize {
+        self.frames.partition_point(|&(end, _)| end <= at)
+    }
+
+    /// Where frame `index` begins.
+    pub fn start_of(&self, index: usize) -> u32 {
+        if index == 0 { 0 } else { self.frames[index - 1].0 }
+    }
+}
+
+#[derive(Debug)]
+struct Feed {
+    /// `None` once the room emptied.
+    room: Option<RoomIndex>,
+    frames: Vec<FrameIndex>,
+}
+
+#[derive(Debug)]
+struct Node {
+    parent: PathIndex,
+    step: Step,
+    burst: Option<BurstIndex>,
+}
+
+/// Everything one turn has collected. Reused from turn to turn.
+#[derive(Debug)]
+pub struct Turn {
+    frames: Vec<(Bytes, FrameKind)>,
+    feeds: Vec<Feed>,
+    nodes: Vec<Node>,
+    children: SeededMap<(PathIndex, Step), PathIndex>,
+    /// The last transition taken: members of one room take the same one after another.
+    last: Option<((PathIndex, Step), PathIndex)>,
+    bursts: Vec<Rc<Burst>>,
+    scratch: Layout,
+}
+
+/// Scratch of [`Turn::burst_of`].
+#[derive(Debug, Default)]
+struct Layout {
+    steps: Vec<Step>,
+    joined_at: Vec<(FeedIndex, u32)>,
+    frames: Vec<FrameIndex>,
+    without: Vec<FrameIndex>,
+}
+
+impl Turn {
+    /// An empty turn, hashed under `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            frames: Vec::new(),
+            feeds: Vec::new(),
+            nodes: vec![Node { parent: ROOT, step: Step::Without(FrameIndex(u32::MAX)), burst: None }],
+            children: seeded_map(seed),
+            last: None,
+            bursts: Vec::new(),
+            scratch: Layout::default(),
+        }
+    }
+
+    /// Takes a frame in; the next number is its place in the order of the turn.
+    pub fn add_frame(&mut self, bytes: Bytes, kind: FrameKind) -> FrameIndex {
+        let index = FrameIndex(u32::try_from(self.frames.len()).expect("a turn is bounded"));
+        self.frames.push((bytes, kind));
+        index
+    }
+
+    /// Opens the feed of a room that has none in this turn.
+    pub fn open_feed(&mut self, room: RoomIndex) -> FeedIndex {
+        let index = FeedIndex(u32::try_from(self.feeds.len()).expect("a turn is bounded"));
+        self.feeds.push(Feed { room: Some(room), frames: Vec::new() });
+        index
+    }
+
+    /// Publishes a frame to a feed.
+    pub fn feed(&mut self, feed: FeedIndex, frame: FrameIndex) {
+        self.feeds[feed.0 as usize].frames.push(frame);
+    }
+
+    /// How many frames the feed has.
+    pub fn feed_len(&self, feed: FeedIndex) -> u32 {
+        self.feeds[feed.0 as usize].frames.len() as u32
+    }
+
+    /// The room emptied: nobody follows the feed to its end.
+    pub fn orphan_feed(&mut self, feed: FeedIndex) {
+        self.feeds[feed.0 as usize].room = None;
+    }
+
+    /// The feeds of this turn with the rooms that follow them.
+    pub fn feeds(&self) -> impl Iterator<Item = (FeedIndex, RoomIndex)> {
+        self.feeds.iter().enumerate().filter_map(|(i, f)| f.room.map(|room| (FeedIndex(i as u32), room)))
+    }
+
+    /// Whether anything was taken in.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The path that continues `path` by `step`.
+    pub fn extend(&mut self, path: PathIndex, step: Step) -> PathIndex {
+        let key = (path, step);
+        if let Some((last, child)) = self.last
+            && last == key
+        {
+            return child;
+        }
+        let next = PathIndex(u32::try_from(self.nodes.len()).expect("a turn is bounded"));
+        // A frame for one connection leads to a path nobody else takes: not worth an entry.
+        let child = match step {
+            Step::Direct(_) | Step::Without(_) => next,
+            Step::Feed(_) | Step::Join(..) | Step::Leave(..) => *self.children.entry(key).or_insert(next),
+        };
+        if child == next {
+            self.nodes.push(Node { parent: path, step, burst: None });
+        }
+        self.last = Some((key, child));
+        child
+    }
+
+    /// The burst of a path, laid out at the first call; `None` when the path leads to nothing.
+    pub fn burst_of(&mut self, path: PathIndex) -> Option<BurstIndex> {
+        if path == ROOT {
+            return None;
+        }
+        if let Some(burst) = self.nodes[path.0 as usize].burst {
+            return Some(burst);
+        }
+        self.lay_out(path);
+        if self.scratch.frames.is_empty() {
+            return None;
+        }
+        let burst = self.concatenate();
+        let index = BurstIndex(self.bursts.len() as u32);
+        self.bursts.push(Rc::new(burst));
+        self.nodes[path.0 as usize].burst = Some(index);
+        Some(index)
+    }
+
+    /// A burst of this turn.
+    pub fn burst(&self, index: BurstIndex) -> &Rc<Burst> {
+        &self.bursts[index.0 as usize]
+    }
+
+    /// Forgets everything; bursts that outboxes hold live on there.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.feeds.clear();
+        self.nodes.truncate(1);
+        self.children.clear();
+        self.last = None;
+        self.bursts.clear();
+    }
+
+    /// Collects the frames of a path into `scratch.frames`, in order.
+    fn lay_out(&mut self, path: PathIndex) {
+        let Layout { steps, joined_at, frames, without } = &mut self.scratch;
+        for list in [&mut *frames, &mut *without] {
+            list.clear();
+        }
+        steps.clear();
+        joined_at.clear();
+        let mut at = path;
+        while at != ROOT {
+            let node = &self.nodes[at.0 as usize];
+            steps.push(node.step);
+            at = node.parent;
+        }
+        for &step in steps.iter().rev() {
+            match step {
+                Step::Direct(frame) => frames.push(frame),
+                Step::Without(frame) => without.push(frame),
+                Step::Join(feed, count) => {
+                    joined_at.retain(|&(f, _)| f != feed);
+                    joined_at.push((feed, count));
+                }
+                Step::Feed(feed) | Step::Leave(feed, _) => {
+                    let all = &self.feeds[feed.0 as usize].frames;
+                    let from = joined_at.iter().find(|&&(f, _)| f == feed).map_or(0, |&(_, count)| count);
+                    let to = if let Step::Leave(_, count) = step { count as usize } else { all.len() };
+                    frames.extend_from_slice(&all[from as usize..to]);
+                }
+            }
+        }
+        frames.sort_unstable();
+        frames.dedup();
+        if !without.is_empty() {
+            frames.retain(|frame| !without.contains(frame));
+        }
+    }
+
+    fn concatenate(&self) -> Burst {
+        let chosen = &self.scratch.frames;
+        if let [one] = chosen[..] {
+            let (bytes, kind) = &self.frames[one.0 as usize];
+            return Burst::of_one(bytes.clone(), *kind);
+        }
+        let len = chosen.iter().map(|f| self.frames[f.0 as usize].0.len()).sum();
+        let mut bytes = Vec::with_capacity(len);
+        let mut frames = Vec::with_capacity(chosen.len());
+        for frame in chosen {
+            let (frame_bytes, kind) = &self.frames[frame.0 as usize];
+            bytes.extend_from_slice(frame_bytes);
+            frames.push((u32::try_from(bytes.len()).expect("a turn is bounded to 4 GiB"), *kind));
+        }
+        Burst { bytes: Bytes::from(bytes), frames, holders: Cell::new(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(turn: &mut Turn, path: PathIndex) -> String {
+        let Some(burst) = turn.burst_of(path) else { return String::new() };
+        String::from_utf8(turn.burst(burst).bytes.to_vec()).expect("text")
+    }
+
+    fn add(turn: &mut Turn, text: &'static str) -> FrameIndex {
+        turn.add_frame(Bytes::from_static(text.as_bytes()), FrameKind::Message)
+    }
+
+    #[test]
+    fn members_of_the_same_rooms_share_one_burst_in_order_of_acceptance() {
+        let mut turn = Turn::new(1);
+        let (r, s) = (turn.open_feed(RoomIndex(0)), turn.open_feed(RoomIndex(1)));
+        for (feed, text) in [(r, "a"), (s, "b"), (r, "c")] {
+            let frame = add(&mut turn, text);
+            turn.feed(feed, frame);
+        }
+        let both = |turn: &mut Turn| {
+            let path = turn.extend(ROOT, Step::Feed(r));
+            turn.extend(path, Step::Feed(s))
+        };
+        let (one, other) = (both(&mut turn), both(&mut turn));
+        assert_eq!(one, other);
+        assert_eq!(texts(&mut turn, one), "abc");
+        let only_r = turn.extend(ROOT, Step::Feed(r));
+        assert_eq!(texts(&mut turn, only_r), "ac");
+        assert_eq!(turn.bursts.len(), 2);
+    }
+
+    #[test]
+    fn joining_and_leaving_within_a_turn_cuts_the_feed() {
+        let mut turn = Turn::new(1);
+        let feed = turn.open_feed(RoomIndex(0));
+        for text in ["a", "b", "c", "d", "e"] {
+            let frame = add(&mut turn, text);
+            turn.feed(feed, frame);
+        }
+        let cases: [(&[Step], &str); 5] = [
+            (&[Step::Leave(feed, 2)], "ab"),
+            (&[Step::Join(feed, 3), Step::Feed(feed)], "de"),
+            (&[Step::Join(feed, 1), Step::Leave(feed, 3)], "bc"),
+            (&[Step::Leave(feed, 1), Step::Join(feed, 4), Step::Feed(feed)], "ae"),
+            (&[Step::Leave(feed, 0)], ""),
+        ];
+        for (steps, want) in cases {
+            let path = steps.iter().fold(ROOT, |path, &step| turn.extend(path, step));
+            assert_eq!(texts(&mut turn, path), want, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn direct_and_excluded_frames_keep_their_place() {
+        let mut turn = Turn::new(1);
+        let feed = turn.open_feed(RoomIndex(0));
+        let a = add(&mut turn, "a");
+        turn.feed(feed, a);
+        let mine = add(&mut turn, "!");
+        let b = add(&mut turn, "b");
+        turn.feed(feed, b);
+        let path = turn.extend(ROOT, Step::Direct(mine));
+        let path = turn.extend(path, Step::Without(b));
+        let path = turn.extend(path, Step::Feed(feed));
+        assert_eq!(texts(&mut turn, path), "a!");
+    }
+}

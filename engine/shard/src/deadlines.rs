@@ -1,0 +1,161 @@
+//! What a connection is due for, computed from its state when its timer fires.
+
+use crate::burst::FrameKind;
+use crate::conn::{Auth, Conn, Phase};
+use crate::event::Now;
+use crate::ids::ConnId;
+use crate::limits::{Dialect, IgnisSettings, Mount, ShardConfig};
+use crate::shard::Shard;
+use bytes::Bytes;
+use shardcast_wire::{close, frame, http};
+
+/// Why a connection's timer fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// The request head did not end.
+    Handshake,
+    /// Not authenticated, or the hooks did not answer, in time.
+    Auth,
+    /// The client was silent at a sweep.
+    Heartbeat,
+    /// Ask for a sign of life.
+    Ping,
+    /// None came.
+    Idle,
+    /// The peer did not finish closing.
+    Close,
+}
+
+/// The share of the idle timeout kept for the answer to a ping, milliseconds: Bun's rule, observed
+/// (`ignis.md` §8), in milliseconds and without its 4 s ticks.
+fn pong_wait_ms(idle_timeout_ms: u64) -> u64 {
+    if idle_timeout_ms < 8_000 {
+        return idle_timeout_ms / 2;
+    }
+    let mut wait_ms = 4_000;
+    while wait_ms < 16_000 && idle_timeout_ms >= 4 * wait_ms {
+        wait_ms *= 2;
+    }
+    wait_ms
+}
+
+/// The first sweep at which a client last heard of at `last_ms` is over the timeout.
+fn sweep_ms(settings: &IgnisSettings, origin_ms: u64, last_ms: u64) -> u64 {
+    let over_ms = last_ms + settings.heartbeat_timeout_ms + 1;
+    let interval_ms = settings.heartbeat_interval_ms.max(1);
+    origin_ms + over_ms.saturating_sub(origin_ms).div_ceil(interval_ms) * interval_ms
+}
+
+fn idle_deadline(conn: &Conn, mount: &Mount) -> Option<(u64, Due)> {
+    let idle_ms = mount.idle_timeout_ms;
+    match (idle_ms, mount.send_pings, conn.ping_out) {
+        (0, ..) => None,
+        (_, false, _) => Some((conn.last_traffic_ms + idle_ms, Due::Idle)),
+        (_, true, false) => Some((conn.last_traffic_ms + idle_ms - pong_wait_ms(idle_ms), Due::Ping)),
+        (_, true, true) => Some((conn.last_traffic_ms + pong_wait_ms(idle_ms), Due::Idle)),
+    }
+}
+
+/// The earliest thing the connection is due for.
+fn next_deadline(conn: &Conn, config: &ShardConfig, sweep_origin_ms: u64) -> Option<(u64, Due)> {
+    let mount = &config.mounts[conn.mount.0 as usize];
+    match conn.phase {
+        Phase::Head => Some((conn.since_ms + config.handshake_timeout_ms, Due::Handshake)),
+        Phase::Closing | Phase::Lingering => Some((conn.since_ms + config.close_timeout_ms, Due::Close)),
+        Phase::Gone => None,
+        Phase::Open => {
+            let auth = match (&mount.dialect, conn.auth) {
+                (Dialect::Echo, _) => None,
+                (Dialect::Ignis(s), Auth::Unauthorized) => Some((conn.since_ms + s.auth_timeout_ms, Due::Auth)),
+                (Dialect::Ignis(s), Auth::Authenticating) => {
+                    Some((conn.since_ms + 3 * s.auth_timeout_ms, Due::Auth))
+                }
+                (Dialect::Ignis(s), Auth::Authenticated) => {
+                    Some((sweep_ms(s, sweep_origin_ms, conn.last_activity_ms), Due::Heartbeat))
+                }
+            };
+            auth.into_iter().chain(idle_deadline(conn, mount)).min_by_key(|&(at_ms, _)| at_ms)
+        }
+    }
+}
+
+impl Shard {
+    /// Makes sure the connection's timer fires no later than its next deadline.
+    pub(crate) fn arm(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        if let Some((deadline_ms, _)) = next_deadline(conn, &self.config, self.sweep_origin_ms) {
+            conn.armed = self.wheel.arm(id, conn.armed, deadline_ms);
+        }
+    }
+
+    /// The connection's timer fired: does what is due, if anything, and arms the next.
+    pub(crate) fn act_on_deadline(&mut self, now: Now, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Some((deadline_ms, due)) = next_deadline(conn, &self.config, self.sweep_origin_ms) else { return };
+        if deadline_ms <= now.ms {
+            self.act(now, id, due);
+        }
+        self.arm(id);
+    }
+
+    fn act(&mut self, now: Now, id: ConnId, due: Due) {
+        match due {
+            Due::Handshake => {
+                self.counters.handshake_timeouts += 1;
+                self.close_with(now, id, Bytes::from(http::response(408, &[("Connection", "close")], "")));
+            }
+            Due::Auth => {
+                self.counters.auth_timeouts += 1;
+                self.close(now, id, &close::AUTHENTICATION_TIMEOUT);
+            }
+            Due::Heartbeat => {
+                self.counters.heartbeat_timeouts += 1;
+                self.close(now, id, &close::HEARTBEAT_TIMEOUT);
+            }
+            Due::Ping => {
+                self.counters.pings_sent += 1;
+                self.send(id, Bytes::from(frame::encode(frame::OpCode::Ping, &[])), FrameKind::Control);
+                let conn = self.conns.get_mut(id).expect("its timer fired");
+                conn.last_traffic_ms = now.ms;
+                conn.ping_out = true;
+            }
+            Due::Idle => {
+                self.counters.idle_timeouts += 1;
+                self.drop_conn(id);
+            }
+            Due::Close => {
+                self.counters.close_timeouts += 1;
+                self.drop_conn(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pong_wait_follows_the_recorded_idle_flows() {
+        for (idle_s, wait_s) in [(60, 16), (10, 4), (16, 8), (32, 16), (960, 16), (8, 4)] {
+            assert_eq!(pong_wait_ms(idle_s * 1_000), wait_s * 1_000, "idle_timeout {idle_s} s");
+        }
+        assert_eq!(pong_wait_ms(1_000), 500);
+    }
+
+    #[test]
+    fn the_heartbeat_sweep_is_strict_and_on_its_beat() {
+        let settings = IgnisSettings {
+            default_rooms: Vec::new(),
+            auth_timeout_ms: 5_000,
+            heartbeat_interval_ms: 30_000,
+            heartbeat_timeout_ms: 90_000,
+            forward_messages: false,
+            tell_lifecycle: false,
+        };
+        for (last_ms, sweep) in [(0, 120_000), (1, 120_000), (29_999, 120_000), (30_000, 150_000)] {
+            assert_eq!(sweep_ms(&settings, 0, last_ms), sweep, "last heard of at {last_ms}");
+        }
+        assert_eq!(sweep_ms(&settings, 500, 500), 120_500);
+    }
+}

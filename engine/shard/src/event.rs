@@ -1,0 +1,304 @@
+//! What can happen to a shard and what it can ask for.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shardcast_wire::close::CloseCode;
+use shardcast_wire::ignis::{ClientId, UserId};
+
+use crate::ids::{ClientRef, ConnId, MountId};
+
+/// The time of a turn, read once by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds on a clock that never goes back; its zero is the driver's choice.
+    pub ms: u64,
+    /// Milliseconds since 1970, for texts only; it may jump.
+    pub unix_ms: u64,
+}
+
+/// How the peer's half of a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HangUp {
+    /// The peer sent FIN.
+    Eof,
+    /// The socket failed (reset, broken pipe, timeout).
+    Error,
+}
+
+/// What crosses a thread to reach a shard. Senders never block: a full mailbox drops the letter and counts
+/// it; each variant says what recovers that.
+#[derive(Debug)]
+pub enum Mail {
+    /// A whole frame for every member of a room. Lost when dropped: nothing recovers it.
+    Room {
+        /// Where the room lives.
+        mount: MountId,
+        /// Its name.
+        room: Arc<str>,
+        /// The connection of this shard whose own-id room has that name, if any.
+        own: Option<ConnId>,
+        /// The frame, ready to write.
+        frame: Bytes,
+        /// Who does not get it.
+        exclude: Option<Arc<[ClientRef]>>,
+    },
+    /// A whole frame for every authenticated connection of a mount. Lost when dropped.
+    Broadcast {
+        /// Whose connections.
+        mount: MountId,
+        /// The frame, ready to write.
+        frame: Bytes,
+        /// Who does not get it.
+        exclude: Option<Arc<[ClientRef]>>,
+    },
+    /// A whole frame for one connection. Lost when dropped.
+    Direct {
+        /// The receiver; gone or not yet authenticated receives nothing.
+        conn: ConnId,
+        /// The frame, ready to write.
+        frame: Bytes,
+    },
+    /// A whole frame for every connection of a user. Lost when dropped.
+    User {
+        /// Where the user is logged in.
+        mount: MountId,
+        /// The user.
+        user: UserId,
+        /// The frame, ready to write.
+        frame: Bytes,
+    },
+    /// The answer to an [`Ask`]. When dropped, the authentication timeout ends the attempt; a lost join is
+    /// repeated by the client.
+    Verdict(Box<Verdict>),
+    /// End one connection. When dropped, the caller asks again.
+    Kick {
+        /// Which one.
+        conn: ConnId,
+        /// With which code.
+        code: &'static CloseCode,
+    },
+    /// A look at the shard's state; the reply is [`Effect::Reply`] with the same ticket. When dropped, the
+    /// caller's own timeout ends the wait.
+    Query {
+        /// Chosen by the caller, returned with the reply.
+        ticket: u64,
+        /// What to look at.
+        query: Query,
+    },
+    /// Close every connection, spread over the period. Sent once at shutdown; repeated by the sender until
+    /// it got through.
+    Drain {
+        /// Milliseconds from the first close to the last; 0 closes all at once.
+        period_ms: u64,
+    },
+}
+
+/// What can be asked of a running shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// One connection.
+    Client(ConnId),
+    /// Rooms with members here, at most this many.
+    Rooms {
+        /// Of which mount.
+        mount: MountId,
+        /// At most this many entries.
+        count_max: usize,
+    },
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryReply {
+    /// `None`: no such connection.
+    Client(Option<ClientView>),
+    /// Names and member counts, in no particular order.
+    Rooms(Vec<(Arc<str>, usize)>),
+}
+
+/// A connection as an operator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientView {
+    /// Its id.
+    pub id: ClientId,
+    /// Its user, if it has one.
+    pub user: Option<UserId>,
+    /// Rooms in the order of joining, its own id first.
+    pub rooms: Vec<Arc<str>>,
+    /// Milliseconds since 1970.
+    pub connected_unix_ms: u64,
+    /// Bytes waiting for the socket.
+    pub outbox_bytes: usize,
+}
+
+/// Who a connection turned out to be.
+#[derive(Clone, Default)]
+pub struct Identity {
+    /// The user, if it has one.
+    pub user: Option<UserId>,
+    /// Whatever the hooks want back with each later question.
+    pub context: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// A question to the hooks. Those with a verdict stop the connection's input until
+/// [`crate::Shard::handle_bytes`] is called again, so that a hook that answers at once is heard before the
+/// next message.
+#[derive(Debug)]
+pub enum Ask {
+    /// Who is this? Answered by [`Verdict::Auth`].
+    Authenticate {
+        /// Who asks.
+        conn: ConnId,
+        /// Its mount.
+        mount: MountId,
+        /// Its id.
+        client_id: ClientId,
+        /// The `data` of the message, JSON text.
+        data: String,
+    },
+    /// Which of these rooms may it join? Answered by [`Verdict::Rooms`].
+    ValidateRooms {
+        /// Who asks.
+        conn: ConnId,
+        /// Its mount.
+        mount: MountId,
+        /// Its id.
+        client_id: ClientId,
+        /// What authentication said.
+        identity: Identity,
+        /// Sanitised names.
+        rooms: Vec<String>,
+    },
+    /// A message that is not the protocol's own. No answer.
+    Message {
+        /// Who sent it.
+        conn: ConnId,
+        /// Its mount.
+        mount: MountId,
+        /// Its id.
+        client_id: ClientId,
+        /// What authentication said.
+        identity: Identity,
+        /// The whole message, JSON text.
+        text: String,
+    },
+    /// A connection is authenticated. No answer.
+    Connected {
+        /// Which one.
+        conn: ConnId,
+        /// Its mount.
+        mount: MountId,
+        /// Its id.
+        client_id: ClientId,
+        /// What authentication said.
+        identity: Identity,
+    },
+    /// A connection is gone. No answer.
+    Disconnected {
+        /// Which one it was.
+        conn: ConnId,
+        /// Its mount.
+        mount: MountId,
+        /// Its id.
+        client_id: ClientId,
+        /// What authentication said; default when it never got that far.
+        identity: Identity,
+    },
+}
+
+/// The hooks' answer.
+#[derive(Debug)]
+pub enum Verdict {
+    /// To [`Ask::Authenticate`].
+    Auth {
+        /// Who asked.
+        conn: ConnId,
+        /// What came out.
+        outcome: AuthOutcome,
+    },
+    /// To [`Ask::ValidateRooms`]: the rooms to join, exactly.
+    Rooms {
+        /// Who asked.
+        conn: ConnId,
+        /// May differ from what was asked for.
+        rooms: Vec<String>,
+    },
+    /// The hook for [`Ask::Connected`] refused after the fact: the client is told and closed.
+    ConnectedFailed {
+        /// Which one.
+        conn: ConnId,
+    },
+}
+
+/// The end of an authentication.
+#[derive(Clone, Debug)]
+pub enum AuthOutcome {
+    /// Let in.
+    Accepted(Identity),
+    /// The credentials are not good.
+    Refused,
+    /// It could not be found out.
+    Failed,
+}
+
+/// What the shard wants done. None is per recipient of a message.
+#[derive(Debug)]
+pub enum Effect {
+    /// A question for the hooks.
+    Ask(Ask),
+    /// The client can be addressed from here on.
+    ClientUp {
+        /// Its id.
+        client_id: ClientId,
+        /// Where it is.
+        conn: ConnId,
+        /// Its mount.
+        mount: MountId,
+    },
+    /// The client cannot be addressed any more.
+    ClientDown {
+        /// Its id.
+        client_id: ClientId,
+    },
+    /// First connection of the user on this shard.
+    UserUp(MountId, UserId),
+    /// Last connection of the user on this shard is gone.
+    UserDown(MountId, UserId),
+    /// First member of the room on this shard.
+    RoomUp(MountId, Arc<str>),
+    /// Last member of the room on this shard is gone.
+    RoomDown(MountId, Arc<str>),
+    /// Call [`crate::Shard::handle_writable`] once the socket takes bytes again.
+    AwaitWritable(ConnId),
+    /// Send FIN; go on reading.
+    Fin(ConnId),
+    /// Close the socket, then call [`crate::Shard::handle_closed`].
+    Drop(ConnId),
+    /// Not a WebSocket request: give socket and bytes to the control plane, then call
+    /// [`crate::Shard::handle_closed`].
+    HandOff {
+        /// Whose socket.
+        conn: ConnId,
+        /// Everything received so far.
+        received: Vec<u8>,
+    },
+    /// The answer to [`Mail::Query`].
+    Reply {
+        /// The caller's ticket.
+        ticket: u64,
+        /// What was found.
+        reply: QueryReply,
+    },
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Mail>() <= 96, "mail is copied through the mailboxes: box what is rare");

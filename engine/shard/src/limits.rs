@@ -1,0 +1,94 @@
+//! Every bound of a shard, with its unit. Defaults and their reasons are the configuration's
+//! (`docs/configuration.md`); the shard only obeys.
+
+use shardcast_wire::http::HeadLimits;
+use shardcast_wire::message;
+
+use crate::ids::ShardId;
+
+/// What a shard is told at its start. Shared by all shards of the process.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Connections this shard may hold; one more is shed.
+    pub conns_max: u32,
+    /// Bytes that all outboxes of this shard may keep alive together.
+    pub outbox_bytes_total_max: usize,
+    /// Rooms one connection may be in, its own and the broadcast room not counted.
+    pub rooms_per_conn_max: usize,
+    /// Rooms a shard may hold.
+    pub rooms_max: usize,
+    /// Questions to the hooks one connection may have open; one more join is ignored and counted.
+    pub asks_per_conn_max: u8,
+    /// From accept to the end of the request head.
+    pub handshake_timeout_ms: u64,
+    /// From a close frame to the end of the socket.
+    pub close_timeout_ms: u64,
+    /// Bounds of a request head.
+    pub head: HeadLimits,
+    /// What answers on which path; a `MountId` is an index into it.
+    pub mounts: Vec<Mount>,
+}
+
+/// A path and the dialect that answers on it.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// Byte-equal to the normalised path of the request.
+    pub path: String,
+    /// The protocol spoken.
+    pub dialect: Dialect,
+    /// Bounds of one inbound message.
+    pub messages: message::Limits,
+    /// What an outbox may hold before the policy acts, in bytes. A message is refused once the queue
+    /// *exceeds* it, so an outbox holds at most this plus one message.
+    pub outbox_bytes_max: usize,
+    /// The same in messages.
+    pub outbox_messages_max: u32,
+    /// What happens to a connection whose outbox is full.
+    pub slow_consumer: SlowConsumer,
+    /// Without traffic for this long the connection ends; 0 is never.
+    pub idle_timeout_ms: u64,
+    /// Ask for a sign of life before that.
+    pub send_pings: bool,
+}
+
+/// What a full outbox leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// Refuse the new message, keep the queue: the client sees a gap-free prefix.
+    DropNewest,
+    /// End the connection, without a close frame, as Ignis does.
+    Disconnect,
+}
+
+/// The protocol of a mount.
+#[derive(Clone, Debug)]
+pub enum Dialect {
+    /// Every message comes back as it came.
+    Echo,
+    /// Ignis 0.0.7.
+    Ignis(IgnisSettings),
+}
+
+/// What the Ignis dialect can be told.
+#[derive(Clone, Debug)]
+pub struct IgnisSettings {
+    /// Joined at authentication, in this order.
+    pub default_rooms: Vec<String>,
+    /// From open to `authenticate`; three times as long for the answer.
+    pub auth_timeout_ms: u64,
+    /// Between two sweeps for dead clients.
+    pub heartbeat_interval_ms: u64,
+    /// A client silent for longer is closed by the next sweep.
+    pub heartbeat_timeout_ms: u64,
+    /// Whether messages that are not the protocol's own are asked about.
+    pub forward_messages: bool,
+    /// Whether connects and disconnects are told.
+    pub tell_lifecycle: bool,
+}
+
+impl ShardConfig {
+    /// The salt of a shard: its maps and own-id bookkeeping must not share hash keys with another's.
+    pub fn seed_of(seed: u64, shard: ShardId) -> u64 {
+        seed.wrapping_add(u64::from(shard.0).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+}

@@ -1,0 +1,212 @@
+//! What a socket has not taken yet.
+//!
+//! An outbox exists only while there is a backlog. It holds shared bursts and offsets, never copies, so
+//! that ten thousand slow members of one room keep its bytes alive once.
+//!
+//! Invariants: `messages` counts the message frames not yet written to their end; `bytes` is
+//! the sum of what remains; `Ledger::bytes` equals the bytes of all held bursts plus the entries' own size.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::burst::{Burst, FrameKind};
+
+/// What one entry costs besides the burst, bytes.
+const CHUNK_BYTES: usize = size_of::<Chunk>();
+
+/// What all outboxes of a shard keep alive.
+#[derive(Debug)]
+pub struct Ledger {
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Ledger {
+    /// Nothing held, with room for `bytes_max`.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes: 0, bytes_max }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn fits(&self, burst: &Burst) -> bool {
+        let new = if burst.holders.get() == 0 { burst.bytes.len() } else { 0 };
+        self.bytes + new + CHUNK_BYTES <= self.bytes_max
+    }
+
+    fn hold(&mut self, burst: &Burst) {
+        if burst.holders.get() == 0 {
+            self.bytes += burst.bytes.len();
+        }
+        burst.holders.set(burst.holders.get() + 1);
+        self.bytes += CHUNK_BYTES;
+    }
+
+    fn release(&mut self, burst: &Burst) {
+        burst.holders.set(burst.holders.get() - 1);
+        if burst.holders.get() == 0 {
+            self.bytes -= burst.bytes.len();
+        }
+        self.bytes -= CHUNK_BYTES;
+    }
+}
+
+/// Bounds of one outbox.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// A message is refused once the queue exceeds this.
+    pub bytes_max: usize,
+    /// A message is refused once the queue has this many.
+    pub messages_max: u32,
+}
+
+/// Messages refused by [`Outbox::push`], by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// The outbox was full.
+    pub full: u32,
+    /// The outboxes of the shard were full.
+    pub memory: u32,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    burst: Rc<Burst>,
+    /// Next byte to write.
+    at: u32,
+    /// Where this entry ends; always the end of a frame.
+    end: u32,
+}
+
+/// The backlog of one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    messages: u32,
+    /// The answer to the latest ping; jumps the queue at the next frame boundary.
+    pong: Option<Bytes>,
+    pong_written: usize,
+}
+
+impl Outbox {
+    /// Bytes waiting.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.pong.as_ref().map_or(0, |pong| pong.len() - self.pong_written)
+    }
+
+    /// Messages waiting, one that is half written included.
+    pub fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// Whether everything has been written.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.pong.is_none()
+    }
+
+    /// Appends what follows byte `from` of `burst`, as far as the bounds allow; control frames always.
+    /// A frame that `from` cuts in two is begun and therefore not refused.
+    pub fn push(&mut self, burst: &Rc<Burst>, from: u32, bounds: Bounds, ledger: &mut Ledger) -> Refused {
+        let mut refused = Refused::default();
+        let mut run: Option<(u32, u32)> = None;
+        for index in burst.frame_at(from)..burst.frames.len() {
+            let (end, kind) = burst.frames[index];
+            let start = burst.start_of(index).max(from);
+            let begun = start == from && burst.start_of(index) < from;
+            let queued = self.bytes + run.map_or(0, |(a, b)| (b - a) as usize);
+            let fits = queued <= bounds.bytes_max && self.messages < bounds.messages_max;
+            let memory = run.is_some() || ledger.fits(burst);
+            if kind == FrameKind::Control || begun || (fits && memory) {
+                self.messages += u32::from(kind == FrameKind::Message);
+                run = Some((run.map_or(start, |(a, _)| a), end));
+            } else {
+                if fits { refused.memory += 1 } else { refused.full += 1 }
+                self.push_run(burst, run.take(), ledger);
+            }
+        }
+        self.push_run(burst, run, ledger);
+        refused
+    }
+
+    fn push_run(&mut self, burst: &Rc<Burst>, run: Option<(u32, u32)>, ledger: &mut Ledger) {
+        let Some((at, end)) = run else { return };
+        ledger.hold(burst);
+        self.bytes += (end - at) as usize;
+        self.chunks.push_back(Chunk { burst: burst.clone(), at, end });
+    }
+
+    /// Queues the answer to a ping. Returns whether it took the place of an earlier one (RFC 6455 §5.5.3).
+    pub fn push_pong(&mut self, pong: Bytes) -> bool {
+        if self.pong_written > 0 {
+            return true;
+        }
+        self.pong.replace(pong).is_some()
+    }
+
+    /// What to write next: one slice, empty when nothing waits.
+    pub fn head(&self) -> &[u8] {
+        let chunk = self.chunks.front();
+        match (&self.pong, chunk) {
+            (Some(pong), None) => &pong[self.pong_written..],
+            (Some(pong), Some(chunk)) if self.pong_written > 0 || chunk.at_boundary() => {
+                &pong[self.pong_written..]
+            }
+            (Some(_), Some(chunk)) => {
+                let frame_end = chunk.burst.frames[chunk.burst.frame_at(chunk.at)].0;
+                &chunk.burst.bytes[chunk.at as usize..frame_end as usize]
+            }
+            (None, Some(chunk)) => &chunk.burst.bytes[chunk.at as usize..chunk.end as usize],
+            (None, None) => &[],
+        }
+    }
+
+    /// The socket took `written` bytes of [`Outbox::head`]. Returns how many frames that completed.
+    pub fn advance(&mut self, written: usize, ledger: &mut Ledger) -> u32 {
+        if let Some(pong) = &self.pong
+            && (self.pong_written > 0 || self.chunks.front().is_none_or(Chunk::at_boundary))
+        {
+            self.pong_written += written;
+            if self.pong_written == pong.len() {
+                self.pong = None;
+                self.pong_written = 0;
+                return 1;
+            }
+            return 0;
+        }
+        let Some(chunk) = self.chunks.front_mut() else { return 0 };
+        let first = chunk.burst.frame_at(chunk.at);
+        chunk.at += written as u32;
+        self.bytes -= written;
+        let done = &chunk.burst.frames[first..chunk.burst.frame_at(chunk.at)];
+        self.messages -= done.iter().filter(|(_, kind)| *kind == FrameKind::Message).count() as u32;
+        let completed = done.len() as u32;
+        if chunk.at == chunk.end {
+            ledger.release(&chunk.burst);
+            self.chunks.pop_front();
+        }
+        completed
+    }
+
+    /// Lets go of everything; returns the messages that were lost.
+    pub fn abandon(&mut self, ledger: &mut Ledger) -> u32 {
+        for chunk in self.chunks.drain(..) {
+            ledger.release(&chunk.burst);
+        }
+        self.bytes = 0;
+        self.pong = None;
+        self.pong_written = 0;
+        std::mem::take(&mut self.messages)
+    }
+}
+
+impl Chunk {
+    fn at_boundary(&self) -> bool {
+        self.at == 0 || self.burst.start_of(self.burst.frame_at(self.at)) == self.at
+    }
+}
