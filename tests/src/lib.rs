@@ -1,1 +1,11 @@
-//! End-to-end, conformance and simulation tests.
+//! End-to-end, conformance and simulation tests, and the harness they share.
+//!
+//! The harness owns every process, port and folder a test uses: each is a value whose drop ends it, by process id
+//! and on loopback only. Its functions panic on any surprise, naming what happened and what to do, so that a test
+//! reads as the scenario alone.
+
+pub mod bun;
+pub mod client;
+pub mod ports;
+pub mod process;
+pub mod redis;
