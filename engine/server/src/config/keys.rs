@@ -6,6 +6,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::codec::{
+    Address, Bounded, Bytes, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern, Span,
+    Switch, Text, Url, User,
+};
+use super::key::{Key, Rows, Section};
 use super::{
     Auto, Dialect, IoDriver, LogFormat, LogLevel, RedisUrl, RoomPattern, Secret, SlowConsumer, UserId,
 };
@@ -26,11 +31,27 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Defines a section: its struct, its defaults.
+/// Whether a key is marked `live`.
+macro_rules! is_live {
+    () => {
+        false
+    };
+    (live) => {
+        true
+    };
+}
+
+/// Defines a section: its struct, its defaults, and the table of its keys.
+///
+/// The closure before `{` says where in a [`Config`](super::Config) the section lives; `rows`, in which list the
+/// tables of a repeated section are; `holds`, which repeated section lives within this one.
 macro_rules! settings {
     (
         $(#[doc = $section_doc:literal])+
-        pub struct $section:ident ($name:literal: |$config:ident, $index:ident| $place:expr) {
+        pub struct $section:ident (
+            $name:literal: |$config:ident, $index:ident| $place:expr
+            $(; rows $rows:expr)? $(; holds $tables:ident: $tables_ty:ty)?
+        ) {
             $(
                 $(#[doc = $doc:literal])+
                 $key:ident: $ty:ty as $codec:ty $([$bounds:expr])? = $default:expr $(, $live:ident)?;
@@ -41,15 +62,90 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq)]
         pub struct $section {
             $($(#[doc = $doc])+ pub $key: $ty,)+
+            $(#[doc = concat!("Its tables `[[", $name, ".", stringify!($tables), "]]`.")] pub $tables: $tables_ty,)?
         }
 
         impl Default for $section {
             fn default() -> Self {
-                Self { $($key: $default,)+ }
+                Self { $($key: $default,)+ $($tables: Default::default(),)? }
             }
         }
+
+        impl $section {
+            /// The section's dotted name.
+            pub const NAME: &'static str = $name;
+
+            /// The section's name, documentation and keys.
+            const SECTION: Section = Section {
+                name: Self::NAME,
+                doc: &[$($section_doc),+],
+                rows: settings!(@rows |$config| $($rows)?),
+                keys: &[$(Key {
+                    name: stringify!($key),
+                    doc: &[$($doc),+],
+                    live: is_live!($($live)?),
+                    secret: <$codec as Codec>::SECRET,
+                    expected: || {
+                        let bounds = String::new();
+                        $(
+                            let [low, high] = [$bounds.start(), $bounds.end()].map(<$codec as Bounded>::bound);
+                            let bounds = format!("{bounds}, from {low} to {high}");
+                        )?
+                        <$codec as Codec>::form(&bounds)
+                    },
+                    choices: <$codec as Codec>::choices,
+                    set: |$config, $index, raw| {
+                        let value = <$codec as Codec>::read(raw)?;
+                        $(
+                            if !<$codec as Bounded>::within(&value, &$bounds) {
+                                return Err(Mismatch::of(raw));
+                            }
+                        )?
+                        let _ = $index;
+                        $place.$key = value;
+                        Ok(())
+                    },
+                    copy: |to, from, $index| {
+                        let _ = $index;
+                        let value = {
+                            let $config = from;
+                            $place.$key.clone()
+                        };
+                        let $config = to;
+                        $place.$key = value;
+                    },
+                    write: |$config, $index| {
+                        let _ = $index;
+                        <$codec as Codec>::write(&$place.$key)
+                    },
+                    show: |$config, $index| {
+                        let _ = $index;
+                        <$codec as Codec>::show(&$place.$key)
+                    },
+                },)+],
+            };
+        }
+    };
+    (@rows |$config:ident|) => { None };
+    (@rows |$config:ident| $rows:expr) => {
+        Some(Rows {
+            count: |$config| $rows.len(),
+            resize: |$config, count| $rows.resize_with(count, Default::default),
+        })
     };
 }
+
+/// Every section, in the order of the reference page.
+pub static SECTIONS: &[Section] = &[
+    Server::SECTION,
+    Admin::SECTION,
+    Api::SECTION,
+    Redis::SECTION,
+    Limits::SECTION,
+    Auth::SECTION,
+    Token::SECTION,
+    Mount::SECTION,
+];
 
 settings! {
     /// Sockets, threads and logging of the process.
@@ -139,7 +235,7 @@ settings! {
 
 settings! {
     /// Who may connect, and to which rooms. Everything not allowed here is denied.
-    pub struct Auth ("auth": |config, index| config.auth) {
+    pub struct Auth ("auth": |config, index| config.auth; holds tokens: Vec<Token>) {
         /// Dev mode: every token is accepted, its text is the user (unless the client names a `userId`), every
         /// room is allowed, and the API needs no key. Only on loopback addresses, unless `insecure` is set.
         dev: bool as Switch = false, live;
@@ -154,7 +250,7 @@ settings! {
 
 settings! {
     /// A token that is accepted, with its user and rooms; repeat the table for each.
-    pub struct Token ("auth.tokens": |config, index| config.auth.tokens[index]) {
+    pub struct Token ("auth.tokens": |config, index| config.auth.tokens[index]; rows config.auth.tokens) {
         /// What the client sends as its token. Required, and different for each.
         token: Secret as Hidden = Secret::new(""), live;
         /// The user it stands for: a string, or a number when the backend addresses users by number. `""` gives
@@ -167,7 +263,7 @@ settings! {
 
 settings! {
     /// Which dialect answers on which path; repeat the table for each. Without any there is one: ignis on `/ws`.
-    pub struct Mount ("mounts": |config, index| config.mounts[index]) {
+    pub struct Mount ("mounts": |config, index| config.mounts[index]; rows config.mounts) {
         /// Path of the WebSocket endpoint, compared exactly; it starts with `/`.
         path: String as Text = "/ws".to_owned();
         /// Protocol its clients speak.

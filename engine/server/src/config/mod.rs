@@ -4,13 +4,30 @@
 //! (the structs, the defaults, the environment names, the reference page, the check for unknown keys) comes
 //! from that description.
 
+pub mod check;
+pub mod codec;
+mod env;
+pub mod key;
 pub mod keys;
+pub mod load;
+pub mod machine;
 pub mod pattern;
+pub mod problem;
+pub mod raw;
+pub mod reload;
+pub mod render;
 pub mod secret;
+mod suggest;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token};
+pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
+pub use machine::Machine;
 pub use pattern::RoomPattern;
+pub use problem::{ConfigError, Origin, Problem, Warning};
+pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
 pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
 

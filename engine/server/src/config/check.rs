@@ -1,0 +1,366 @@
+//! Rules that involve more than one value, or the machine: what is refused, and what is only doubtful.
+//!
+//! Bounds of a single value are the key's own (see [`super::keys`]). Checks are pure: they read a configuration
+//! and facts, so that a reload can be checked before anything changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use super::Config;
+use super::key::KeyPath;
+use super::keys::{Admin, Api, Auth, Limits, Mount, Server, Token};
+use super::load::Origins;
+use super::machine::Machine;
+use super::problem::{Problem, Warning};
+use super::values::{Auto, Dialect};
+
+/// A key shorter than this many bytes can be guessed.
+const KEY_BYTES_MIN: usize = 16;
+
+/// With room for fewer connections than this, the limit on open files was probably never set.
+const CONNECTIONS_FEW: usize = 4_096;
+
+/// What begins the names that the Ignis dialect keeps for itself.
+const IGNIS_RESERVED: &str = "ws:";
+
+/// A rule that is broken. The server does not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// Nothing to listen on.
+    #[error("no address to listen on; name one, such as \"127.0.0.1:8080\"")]
+    NoListener,
+    /// An address is named twice.
+    #[error("{0} is listed twice; remove one")]
+    ListenTwice(SocketAddr),
+    /// The admin listener's address takes connections meant for clients.
+    #[error("{0} is also an address for clients (server.listen); give the admin listener a port of its own")]
+    ListenShared(SocketAddr),
+    /// Dev mode where others can reach it.
+    #[error(
+        "dev mode accepts every token, and {0} can be reached from other machines; listen on 127.0.0.1, turn dev \
+         mode off, or set auth.insecure if this is meant"
+    )]
+    DevExposed(SocketAddr),
+    /// More connections than files.
+    #[error(
+        "{connections} connections need {needed} open files and the limit is {allowed}; raise the limit (ulimit \
+         -Hn, LimitNOFILE= in a systemd unit, --ulimit nofile= in Docker) or set \"auto\""
+    )]
+    FilesTooFew {
+        /// The value.
+        connections: usize,
+        /// Files needed for them.
+        needed: u64,
+        /// Files allowed.
+        allowed: u64,
+    },
+    /// No mounts.
+    #[error(
+        "no mount: clients could not connect; add a [[mounts]] table, or remove the key for the default one"
+    )]
+    NoMount,
+    /// A mount's path does not begin with `/`.
+    #[error("{0:?} does not begin with \"/\"")]
+    PathRelative(String),
+    /// A mount's path that no request can have.
+    #[error(
+        "no request has the path {0:?}: a path has no \"?\", \"#\", \"\\\", space, \".\" or \"..\" segment, and \
+         characters beyond ASCII are percent-encoded"
+    )]
+    PathUnreachable(String),
+    /// Two mounts on one path.
+    #[error("{0:?} is the path of another mount too; paths must differ")]
+    PathTwice(String),
+    /// A default room without a name.
+    #[error("a room's name is empty")]
+    RoomUnnamed,
+    /// A default room whose name is longer than allowed.
+    #[error("the room name {room:?} is longer than limits.room_name_bytes_max ({bytes_max} bytes)")]
+    RoomNameLong {
+        /// The name.
+        room: String,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// A default room listed twice.
+    #[error("the room {0:?} is listed twice")]
+    RoomTwice(String),
+    /// A default room whose name the dialect keeps for itself.
+    #[error("the room name {0:?} begins with \"ws:\", which the ignis dialect keeps for itself")]
+    RoomReserved(String),
+    /// More default rooms than a connection may be in, besides its own.
+    #[error(
+        "{count} default rooms, and the client's own, are more than limits.rooms_per_connection_max ({rooms_max})"
+    )]
+    RoomsTooMany {
+        /// How many.
+        count: usize,
+        /// The bound.
+        rooms_max: usize,
+    },
+    /// A connection's outbox larger than all of them may be.
+    #[error(
+        "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
+    )]
+    OutboxAboveTotal,
+    /// An outbox that cannot take one message of the largest size.
+    #[error("an outbox must hold at least one message of message_bytes_max; raise it or lower that")]
+    OutboxBelowMessage,
+    /// An API key that is empty, or cannot stand in a header.
+    #[error("an API key must be visible ASCII characters, at least one, to be sent as a bearer key")]
+    ApiKeyForm,
+    /// A key or token that is listed twice.
+    #[error("the same value is listed before; each must differ")]
+    SecretTwice,
+    /// A token that is empty or missing.
+    #[error("missing or empty; give every [[auth.tokens]] table a token")]
+    TokenEmpty,
+}
+
+/// What works and is doubtful. The server starts and logs it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Advice {
+    /// The API has no key.
+    #[error("no key is set, so the API refuses every request; set api.key (SHARDCAST_API_KEY)")]
+    ApiClosed,
+    /// A key that is short enough to guess.
+    #[error(
+        "a key has fewer than {KEY_BYTES_MIN} characters and may be guessed; make one with: openssl rand -hex 32"
+    )]
+    ApiKeyShort,
+    /// Nobody can authenticate.
+    #[error("nobody can authenticate: add [[auth.tokens]], set auth.anonymous, or try --dev")]
+    NobodyAuthenticates,
+    /// Dev mode is on.
+    #[error("dev mode: every token is accepted and every room allowed; never in production")]
+    Dev,
+    /// Tokens that are not looked at.
+    #[error("dev mode accepts every token; the ones listed are not looked at")]
+    TokensUnused,
+    /// Permission for something that is off.
+    #[error("has no effect without auth.dev")]
+    InsecureAlone,
+    /// The admin listener can be reached by others.
+    #[error("{0} can be reached from other machines and the admin listener asks for no key; fence it off")]
+    AdminExposed(SocketAddr),
+    /// The limit on open files leaves room for few connections.
+    #[error(
+        "the limit on open files ({files_max}) leaves room for {connections} connections; raise it (ulimit -Hn, \
+         LimitNOFILE= in a systemd unit, --ulimit nofile= in Docker)"
+    )]
+    FilesFew {
+        /// The limit.
+        files_max: u64,
+        /// What it leaves room for.
+        connections: usize,
+    },
+    /// More pinned shards than cores.
+    #[error(
+        "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
+    )]
+    ShardsCrowded {
+        /// Shards.
+        shards: usize,
+        /// Cores.
+        cores: usize,
+    },
+}
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    rules: Vec<(KeyPath, Rule)>,
+    advice: Vec<(KeyPath, Advice)>,
+}
+
+impl Findings {
+    fn refuse(&mut self, section: &str, index: usize, key: &str, rule: Rule) {
+        self.rules.push((KeyPath::known(section, index, key), rule));
+    }
+
+    fn advise(&mut self, section: &str, index: usize, key: &str, advice: Advice) {
+        self.advice.push((KeyPath::known(section, index, key), advice));
+    }
+
+    /// Each broken rule with the key it is about.
+    pub fn problems(&self, origins: &Origins) -> impl Iterator<Item = (String, Problem)> {
+        self.rules.iter().map(|(path, rule)| {
+            let name = path.to_string();
+            (name.clone(), Problem::Rule { origin: origins.near(path), path: name, rule: rule.clone() })
+        })
+    }
+
+    /// What an operator should know.
+    pub fn warnings(&self, origins: &Origins) -> Vec<Warning> {
+        let warning = |(path, advice): &(KeyPath, Advice)| Warning {
+            origin: origins.near(path),
+            path: path.to_string(),
+            advice: advice.clone(),
+        };
+        self.advice.iter().map(warning).collect()
+    }
+}
+
+/// Checks `config` against its own values and `machine`.
+pub fn check(config: &Config, machine: &Machine) -> Findings {
+    let mut findings = Findings::default();
+    check_listeners(config, &mut findings);
+    check_capacity(config, machine, &mut findings);
+    check_api(config, &mut findings);
+    check_auth(config, &mut findings);
+    check_paths(config, &mut findings);
+    for (index, mount) in config.mounts.iter().enumerate() {
+        check_rooms(config, index, mount, &mut findings);
+        check_outbox(config, index, mount, &mut findings);
+    }
+    findings
+}
+
+fn check_listeners(config: &Config, findings: &mut Findings) {
+    let listen = &config.server.listen;
+    if listen.is_empty() {
+        findings.refuse(Server::NAME, 0, "listen", Rule::NoListener);
+    }
+    for (index, address) in listen.iter().enumerate() {
+        // Port 0 is another port each time.
+        if address.port() != 0 && listen[..index].contains(address) {
+            findings.refuse(Server::NAME, 0, "listen", Rule::ListenTwice(*address));
+        }
+        if config.auth.dev && !config.auth.insecure && !address.ip().is_loopback() {
+            findings.refuse(Auth::NAME, 0, "dev", Rule::DevExposed(*address));
+        }
+    }
+    if let Some(admin) = config.admin.listen {
+        if listen.iter().any(|address| overlap(address, &admin)) {
+            findings.refuse(Admin::NAME, 0, "listen", Rule::ListenShared(admin));
+        }
+        if !admin.ip().is_loopback() {
+            findings.advise(Admin::NAME, 0, "listen", Advice::AdminExposed(admin));
+        }
+    }
+}
+
+/// Whether some connection could reach both addresses.
+fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && (wildcard || one.ip() == other.ip())
+}
+
+fn check_capacity(config: &Config, machine: &Machine, findings: &mut Findings) {
+    let connections = config.connections_max(machine);
+    let allowed = machine.files_max;
+    match config.files_needed(machine) {
+        Some(needed) if needed > allowed => {
+            let rule = Rule::FilesTooFew { connections, needed, allowed };
+            findings.refuse(Server::NAME, 0, "connections_max", rule);
+        }
+        None if connections < CONNECTIONS_FEW => {
+            let advice = Advice::FilesFew { files_max: allowed, connections };
+            findings.advise(Server::NAME, 0, "connections_max", advice);
+        }
+        _ => {}
+    }
+    let (shards, cores) = (config.shard_count(machine), machine.cores);
+    if config.server.pin && matches!(config.server.shards, Auto::Fixed(_)) && shards > cores {
+        findings.advise(Server::NAME, 0, "shards", Advice::ShardsCrowded { shards, cores });
+    }
+}
+
+fn check_api(config: &Config, findings: &mut Findings) {
+    let keys = &config.api.key;
+    if keys.is_empty() && !config.auth.dev {
+        findings.advise(Api::NAME, 0, "key", Advice::ApiClosed);
+    }
+    for (index, key) in keys.iter().enumerate() {
+        let text = key.expose();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            findings.refuse(Api::NAME, 0, "key", Rule::ApiKeyForm);
+        } else if text.len() < KEY_BYTES_MIN {
+            findings.advise(Api::NAME, 0, "key", Advice::ApiKeyShort);
+        }
+        if keys[..index].contains(key) {
+            findings.refuse(Api::NAME, 0, "key", Rule::SecretTwice);
+        }
+    }
+}
+
+fn check_auth(config: &Config, findings: &mut Findings) {
+    let auth = &config.auth;
+    let mut tokens = BTreeSet::new();
+    for (index, Token { token, .. }) in auth.tokens.iter().enumerate() {
+        if token.expose().is_empty() {
+            findings.refuse(Token::NAME, index, "token", Rule::TokenEmpty);
+        } else if !tokens.insert(token) {
+            findings.refuse(Token::NAME, index, "token", Rule::SecretTwice);
+        }
+    }
+    let asks = config.mounts.iter().any(|mount| mount.dialect != Dialect::Echo);
+    if auth.dev {
+        findings.advise(Auth::NAME, 0, "dev", Advice::Dev);
+        if !auth.tokens.is_empty() {
+            findings.advise(Token::NAME, 0, "token", Advice::TokensUnused);
+        }
+    } else if asks && auth.tokens.is_empty() && !auth.anonymous {
+        findings.advise(Auth::NAME, 0, "dev", Advice::NobodyAuthenticates);
+    }
+    if auth.insecure && !auth.dev {
+        findings.advise(Auth::NAME, 0, "insecure", Advice::InsecureAlone);
+    }
+}
+
+fn check_paths(config: &Config, findings: &mut Findings) {
+    if config.mounts.is_empty() {
+        findings.refuse(Mount::NAME, 0, "path", Rule::NoMount);
+    }
+    let mut paths = BTreeSet::new();
+    for (index, Mount { path, .. }) in config.mounts.iter().enumerate() {
+        let unreachable =
+            |c: char| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\' | '"' | '<' | '>' | '`');
+        let dots = |segment: &str| matches!(segment, "." | "..");
+        let rule = if !path.starts_with('/') {
+            Rule::PathRelative(path.clone())
+        } else if path.contains(unreachable) || path.split('/').any(dots) {
+            Rule::PathUnreachable(path.clone())
+        } else if !paths.insert(path) {
+            Rule::PathTwice(path.clone())
+        } else {
+            continue;
+        };
+        findings.refuse(Mount::NAME, index, "path", rule);
+    }
+}
+
+fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let Limits { room_name_bytes_max: bytes_max, rooms_per_connection_max: rooms_max, .. } = config.limits;
+    let mut refuse = |rule| findings.refuse(Mount::NAME, index, "default_rooms", rule);
+    let count = mount.default_rooms.len();
+    if count >= rooms_max {
+        refuse(Rule::RoomsTooMany { count, rooms_max });
+    }
+    let mut seen = BTreeMap::new();
+    for room in &mount.default_rooms {
+        if room.is_empty() {
+            refuse(Rule::RoomUnnamed);
+        } else if room.len() > bytes_max {
+            refuse(Rule::RoomNameLong { room: room.clone(), bytes_max });
+        } else if mount.dialect == Dialect::Ignis && room.starts_with(IGNIS_RESERVED) {
+            refuse(Rule::RoomReserved(room.clone()));
+        }
+        let times = seen.entry(room).or_insert(0);
+        *times += 1;
+        if *times == 2 && !room.is_empty() {
+            refuse(Rule::RoomTwice(room.clone()));
+        }
+    }
+}
+
+fn check_outbox(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let rule = if mount.outbox_bytes_max > config.limits.outbox_bytes_total_max {
+        Rule::OutboxAboveTotal
+    } else if mount.outbox_bytes_max < mount.message_bytes_max {
+        Rule::OutboxBelowMessage
+    } else {
+        return;
+    };
+    findings.refuse(Mount::NAME, index, "outbox_bytes_max", rule);
+}

@@ -1,0 +1,116 @@
+//! Rules that involve more than one value, or the machine.
+
+use super::*;
+
+#[test]
+fn rules_across_values_are_enforced() {
+    let tokens = |tokens: &[&str]| -> String {
+        tokens.iter().map(|token| format!("[[auth.tokens]]\ntoken = {token}\n")).collect()
+    };
+    let cases = [
+        ("[server]\nlisten = []", "server.listen: no address to listen on"),
+        (
+            "[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
+            "server.listen: 127.0.0.1:1 is listed twice",
+        ),
+        (
+            "[admin]\nlisten = \"127.0.0.1:8080\"",
+            "admin.listen: 127.0.0.1:8080 is also an address for clients",
+        ),
+        ("[admin]\nlisten = \"0.0.0.0:8080\"", "admin.listen: 0.0.0.0:8080 is also an address for clients"),
+        (
+            "[auth]\ndev = true\n[server]\nlisten = \"0.0.0.0:80\"",
+            "auth.dev: dev mode accepts every token, and 0.0.0.0:80",
+        ),
+        (
+            "[server]\nconnections_max = 100000",
+            "server.connections_max: 100000 connections need 100320 open files and the limit is 100000",
+        ),
+        ("mounts = []", "mounts.0.path: no mount"),
+        ("[[mounts]]\npath = \"ws\"", "mounts.0.path: \"ws\" does not begin with"),
+        ("[[mounts]]\npath = \"/a?b\"", "mounts.0.path: no request has the path"),
+        ("[[mounts]]\npath = \"/a/../b\"", "mounts.0.path: no request has the path"),
+        ("[[mounts]]\npath = \"/é\"", "mounts.0.path: no request has the path"),
+        ("[[mounts]]\n[[mounts]]\n", "mounts.1.path: \"/ws\" is the path of another mount"),
+        ("[[mounts]]\ndefault_rooms = [\"\"]", "mounts.0.default_rooms: a room's name is empty"),
+        (
+            "[[mounts]]\ndefault_rooms = [\"a\", \"a\", \"a\"]",
+            "mounts.0.default_rooms: the room \"a\" is listed twice",
+        ),
+        (
+            "[[mounts]]\ndefault_rooms = [\"ws:x\"]",
+            "mounts.0.default_rooms: the room name \"ws:x\" begins with",
+        ),
+        (
+            "[limits]\nroom_name_bytes_max = 16\n[[mounts]]\ndefault_rooms = \"12345678901234567\"",
+            "mounts.0.default_rooms: the room name \"12345678901234567\" is longer",
+        ),
+        ("[limits]\nrooms_per_connection_max = 2", "mounts.0.default_rooms: 2 default rooms"),
+        ("[limits]\noutbox_bytes_total_max = \"8MiB\"", "mounts.0.outbox_bytes_max: one connection's outbox"),
+        ("[[mounts]]\noutbox_bytes_max = \"64KiB\"", "mounts.0.outbox_bytes_max: an outbox must hold"),
+        ("[api]\nkey = [\"\"]", "api.key: an API key must be visible ASCII"),
+        ("[api]\nkey = \"with space in the middle\"", "api.key: an API key must be visible ASCII"),
+        (
+            "[api]\nkey = [\"0123456789abcdef\", \"0123456789abcdef\"]",
+            "api.key: the same value is listed before",
+        ),
+        (&tokens(&["\"\""]), "auth.tokens.0.token: missing or empty"),
+        ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
+        (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
+    ];
+    for (text, expected) in cases {
+        let found = refused(text);
+        assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_allowed_at_the_edge_of_a_rule_loads() {
+    let cases = [
+        "[auth]\ndev = true\ninsecure = true\n[server]\nlisten = \"0.0.0.0:80\"",
+        "[auth]\ndev = true\n[server]\nlisten = [\"127.9.9.9:80\", \"[::1]:80\"]",
+        "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"",
+        "[server]\nlisten = \"127.0.0.1:80\"\n[admin]\nlisten = \"127.0.0.2:80\"",
+        "[server]\nconnections_max = 99680",
+        "[limits]\nrooms_per_connection_max = 3",
+        "[[mounts]]\npath = \"/\"\n[[mounts]]\npath = \"/a.b/%20/c..d\"",
+        "[[mounts]]\ndialect = \"echo\"\ndefault_rooms = \"ws:x\"",
+    ];
+    for text in cases {
+        loaded(text, &[], &[]);
+    }
+}
+
+#[test]
+fn doubtful_settings_are_warned_of() {
+    let quiet = "[api]\nkey = \"0123456789abcdef\"\n[[auth.tokens]]\ntoken = \"a\"\n";
+    assert_eq!(warnings(quiet), [""; 0]);
+    let cases = [
+        ("[auth]\nanonymous = true", "so the API refuses every request"),
+        ("[api]\nkey = \"short\"\n[auth]\nanonymous = true", "may be guessed"),
+        ("[api]\nkey = \"0123456789abcdef\"", "nobody can authenticate"),
+        ("[auth]\ndev = true", "dev mode: every token"),
+        (&format!("{quiet}[auth]\ninsecure = true"), "no effect without auth.dev"),
+        (&format!("{quiet}[admin]\nlisten = \"0.0.0.0:9\""), "the admin listener asks for no key"),
+        (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
+    ];
+    for (text, expected) in cases {
+        let found = warnings(text);
+        assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:#?}");
+    }
+    assert_eq!(warnings("[auth]\ndev = true\n[[auth.tokens]]\ntoken = \"a\"").len(), 2);
+
+    let mut few = sources(&TestFile::new(quiet).0, &[], &[]);
+    few.file = FileChoice::IfPresent("/nonexistent/shardcast.toml".into());
+    few.machine.files_max = 1_024;
+    let found = few.load().expect("few files are no problem").warnings;
+    assert!(
+        found.iter().any(|warning| warning.to_string().contains("leaves room for 704 connections")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_rule_is_not_blamed_on_a_value_that_was_refused_for_itself() {
+    assert_eq!(refused("[[auth.tokens]]\ntoken = 5").len(), 1);
+}
