@@ -12,7 +12,7 @@ const INDEXED_BYTES_MAX: usize = 65_536;
 
 /// [`members`](super::members) with reusable buffers, for one thread that reads many texts.
 ///
-/// Holds at most about 30 times [`INDEXED_BYTES_MAX`] bytes, whatever it has been given.
+/// Keeps a few MiB at most, whatever it has been given.
 pub struct Indexer {
     /// A copy of the text and padding: simd-json unescapes in place.
     copy: Vec<u8>,

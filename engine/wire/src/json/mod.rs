@@ -123,7 +123,11 @@ pub fn members<'a, const N: usize>(
 
 /// Whether the raw JSON string `key` means `name`.
 fn key_is(key: &str, name: &str) -> bool {
-    if key.contains('\\') { unescape(key).as_deref() == Some(name) } else { &key[1..key.len() - 1] == name }
+    if key.contains('\\') {
+        unescape(key).as_deref() == Some(name)
+    } else {
+        key.get(1..key.len().saturating_sub(1)) == Some(name)
+    }
 }
 
 /// The spans of an array's elements, in order.
