@@ -2,6 +2,8 @@
 //!
 //! A frame is made once and shared by all who get it. The JSON of `data` is spliced in as its writer wrote it.
 
+use crate::frame::{self, OpCode};
+
 use super::ids::{ClientId, UserId};
 
 const EVENT: &str = r#"{"event":"#;
@@ -112,17 +114,7 @@ fn text_frame(parts: &[&str]) -> Vec<u8> {
         _ => 10,
     };
     let mut frame = Vec::with_capacity(header_len + payload_len);
-    match header_len {
-        2 => frame.extend_from_slice(&[0x81, payload_len as u8]),
-        4 => {
-            frame.extend_from_slice(&[0x81, 126]);
-            frame.extend_from_slice(&(payload_len as u16).to_be_bytes());
-        }
-        _ => {
-            frame.extend_from_slice(&[0x81, 127]);
-            frame.extend_from_slice(&(payload_len as u64).to_be_bytes());
-        }
-    }
+    frame::encode_header(&mut frame, OpCode::Text, payload_len, false);
     for part in parts {
         frame.extend_from_slice(part.as_bytes());
     }
