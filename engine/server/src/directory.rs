@@ -132,6 +132,19 @@ impl Directory {
         self.mounts.iter().map(|names| names.users.len()).sum()
     }
 
+    /// A shard lost everything it had: nobody is there any more.
+    pub fn forget_shard(&self, shard: ShardId) {
+        self.clients.retain(|_, (_, at)| at.shard != shard);
+        for names in &self.mounts {
+            let keep = |shards: &mut ShardSet| {
+                *shards = shards.without(shard);
+                !shards.is_empty()
+            };
+            names.users.retain(|_, shards| keep(shards));
+            names.rooms.retain(|_, shards| keep(shards));
+        }
+    }
+
     fn names(&self, mount: MountId) -> &Names {
         &self.mounts[mount.0 as usize]
     }

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use shardcast_shard::{ClientRef, ClientView, Mail, MountId, Query, QueryReply};
 use shardcast_wire::close;
-use shardcast_wire::ignis::envelope::Payload;
-use shardcast_wire::ignis::{ClientId, UserId, envelope, outbound};
+use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
 use tokio::sync::oneshot;
 
 use crate::redis::{PublishOutcome, RedisHandle};
@@ -30,28 +29,15 @@ pub struct Engine {
     status: Arc<Status>,
 }
 
-/// Whom a backend addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EmitTarget {
-    /// Every authenticated client.
-    Broadcast,
-    /// The members of a room.
-    Room(String),
-    /// Every client of a user.
-    User(UserId),
-    /// One client, by id; any text, an id that is nobody's reaches nobody.
-    Client(String),
-}
-
 /// One message of a backend.
 #[derive(Clone, Debug)]
-pub struct Emit {
-    /// Whom it is for.
-    pub target: EmitTarget,
+pub struct Emit<'a> {
+    /// Whom it is for; a client id that is nobody's reaches nobody.
+    pub to: Destination<'a>,
     /// Event and data, validated.
-    pub payload: Payload,
+    pub payload: Payload<'a>,
     /// Client ids that do not get it; for rooms and broadcasts.
-    pub exclude: Vec<String>,
+    pub exclude: Vec<&'a str>,
 }
 
 /// Where a message went.
@@ -104,7 +90,7 @@ impl Engine {
     }
 
     /// Delivers to this process' clients and publishes for the others. Never blocks.
-    pub fn emit(&self, emit: &Emit) -> Result<Emitted, EmitError> {
+    pub fn emit(&self, emit: &Emit<'_>) -> Result<Emitted, EmitError> {
         let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
         let local = self.deliver(mount, emit);
         let redis = match &self.redis {
@@ -115,7 +101,7 @@ impl Engine {
     }
 
     /// Delivers to this process' clients only.
-    pub fn emit_local(&self, emit: &Emit) -> Result<Routed, EmitError> {
+    pub fn emit_local(&self, emit: &Emit<'_>) -> Result<Routed, EmitError> {
         let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
         Ok(self.deliver(mount, emit))
     }
@@ -165,30 +151,26 @@ impl Engine {
         reply?.ok()
     }
 
-    fn deliver(&self, mount: MountId, emit: &Emit) -> Routed {
-        let target = match &emit.target {
-            EmitTarget::Broadcast => Target::Broadcast,
-            EmitTarget::Room(room) => Target::Room(room.clone()),
-            EmitTarget::User(user) => Target::User(user.clone()),
-            EmitTarget::Client(id) => match ClientId::parse(id) {
+    fn deliver(&self, mount: MountId, emit: &Emit<'_>) -> Routed {
+        let target = match &emit.to {
+            Destination::Broadcast => Target::Broadcast,
+            Destination::Room(room) => Target::Room(room.to_string()),
+            Destination::User(json) => match UserId::from_json(json) {
+                Some(user) => Target::User(user),
+                None => return Routed::default(),
+            },
+            Destination::Client(id) => match ClientId::parse(id) {
                 Some(id) => Target::Client(id),
                 None => return Routed::default(),
             },
         };
-        let frame = Bytes::from(outbound::event(emit.payload.event(), emit.payload.data()));
         let exclude = emit.exclude.iter().filter_map(|id| ClientId::parse(id)).collect();
-        self.router.publish(&Publication { mount, target, frame, exclude })
+        self.router.publish(&Publication { mount, target, frame: Bytes::from(emit.payload.frame()), exclude })
     }
 
-    fn envelope(&self, emit: &Emit) -> (String, Vec<u8>) {
-        let target = match &emit.target {
-            EmitTarget::Broadcast => envelope::To::Broadcast,
-            EmitTarget::Room(room) => envelope::To::Room(room),
-            EmitTarget::User(user) => envelope::To::User(user),
-            EmitTarget::Client(id) => envelope::To::Client(id),
-        };
+    fn envelope(&self, emit: &Emit<'_>) -> (String, Vec<u8>) {
         let exclude = (!emit.exclude.is_empty()).then_some(emit.exclude.as_slice());
-        (envelope::channel(target), envelope::encode(&self.server_id, target, &emit.payload, exclude))
+        (envelope::channel(&emit.to), envelope::encode(&self.server_id, &emit.to, &emit.payload, exclude))
     }
 }
 

@@ -3,11 +3,19 @@
 //!
 //! [`threads`] is the page where all threads and queues are wired.
 
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod directory;
+pub mod doctor;
+pub mod driver;
 pub mod engine;
 pub mod hooks;
+pub mod logs;
 pub mod mailbox;
+pub mod policy;
 pub mod redis;
 pub mod router;
+pub mod serve;
 pub mod status;
+pub mod threads;

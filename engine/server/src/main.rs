@@ -1,3 +1,12 @@
 //! The `shardcast` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+use shardcast::{cli, serve};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::main(serve::serve)
+}

@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn the_heartbeat_sweep_is_strict_and_on_its_beat() {
         let settings = IgnisSettings {
-            default_rooms: Vec::new(),
+            default_rooms: [].into(),
             auth_timeout_ms: 5_000,
             heartbeat_interval_ms: 30_000,
             heartbeat_timeout_ms: 90_000,

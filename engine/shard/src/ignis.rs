@@ -40,6 +40,7 @@ pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: I
             shard.counters.messages_unauthorized += 1;
             send_error(shard, id, ErrorText::NotAuthenticated);
         }
+        ClientMessage::Join { rooms } if rooms.is_empty() => shard.counters.messages_ignored += 1,
         ClientMessage::Join { rooms } => ask_to_join(shard, id, rooms),
         ClientMessage::Leave { rooms } => {
             for room in rooms {
@@ -87,7 +88,7 @@ fn settings<'a>(shard: &'a Shard, conn: &Conn) -> &'a IgnisSettings {
 }
 
 fn send_error(shard: &mut Shard, id: ConnId, text: ErrorText) {
-    shard.send(id, Bytes::from(wire::error(text)), FrameKind::Message);
+    shard.send(id, Bytes::from_static(wire::error(text)), FrameKind::Message);
 }
 
 fn authenticate(shard: &mut Shard, now: Now, id: ConnId, data: &str) {
@@ -143,8 +144,8 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
         shard.effects.push_back(Effect::UserUp(mount, user.clone()));
     }
     shard.join_broadcast(id);
-    for room in rooms {
-        shard.join(id, &room);
+    for room in rooms.iter() {
+        shard.join(id, room);
     }
     let connected = wire::connected(&client_id, identity.user.as_ref(), &date::iso_ms(now.unix_ms));
     shard.send(id, Bytes::from(connected), FrameKind::Message);

@@ -1,6 +1,8 @@
 //! Every bound of a shard, with its unit. Defaults and their reasons are the configuration's
 //! (`docs/configuration.md`); the shard only obeys.
 
+use std::sync::Arc;
+
 use shardcast_wire::http::HeadLimits;
 use shardcast_wire::message;
 
@@ -73,7 +75,7 @@ pub enum Dialect {
 #[derive(Clone, Debug)]
 pub struct IgnisSettings {
     /// Joined at authentication, in this order.
-    pub default_rooms: Vec<String>,
+    pub default_rooms: Arc<[Arc<str>]>,
     /// From open to `authenticate`; three times as long for the answer.
     pub auth_timeout_ms: u64,
     /// Between two sweeps for dead clients.

@@ -216,6 +216,11 @@ impl Shard {
         self.conns.is_empty()
     }
 
+    /// Whether [`Mail::Drain`] has come.
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
     pub(crate) fn mount(&self, id: MountId) -> &Mount {
         &self.config.mounts[id.0 as usize]
     }

@@ -1,0 +1,142 @@
+//! The only code that talks to monoio and the kernel on behalf of a shard: thin, and without decisions.
+//!
+//! A shard's thread runs one reader task a connection, which waits for readiness and holds no buffer, one
+//! task a listener, one for the mailbox's eventfd, and the turn as the runtime's main future. monoio polls
+//! the main future when no task is left to run, so a turn comes after every reader of the same batch of
+//! completions. The shard and the sockets sit in one `RefCell` that is never borrowed across an `await`
+//! (`docs/decisions/0003-shard-in-a-refcell.md`).
+
+mod asks;
+mod clock;
+pub mod listener;
+mod sends;
+mod socket;
+mod turn;
+
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+pub use asks::AskFuture;
+use asks::Asker;
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+use shardcast_shard::{Shard, ShardConfig, ShardId};
+use tokio::sync::mpsc;
+
+use crate::control::HandOff;
+use crate::engine::Engine;
+use crate::hooks::Hooks;
+use crate::mailbox::{MailReceiver, MailSender};
+use clock::Clock;
+use sends::Sends;
+use turn::Turns;
+
+/// Completions a shard's ring can hold before the kernel must keep them aside.
+const COMPLETIONS: u32 = 16_384;
+
+/// How a shard talks to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoDriver {
+    /// io_uring.
+    Uring,
+    /// epoll, where io_uring is not permitted.
+    Epoll,
+}
+
+impl IoDriver {
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+
+    /// Whether this kernel and container let us use io_uring as the shards do.
+    pub fn probe_uring() -> io::Result<()> {
+        uring_builder().build(8).map(drop)
+    }
+}
+
+fn uring_builder() -> io_uring::Builder {
+    let mut builder = io_uring::IoUring::builder();
+    builder.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun().setup_cqsize(COMPLETIONS);
+    builder
+}
+
+/// Everything one shard's thread needs.
+pub struct ShardThread {
+    /// Which shard.
+    pub id: ShardId,
+    /// Its bounds and mounts.
+    pub config: Arc<ShardConfig>,
+    /// Keys its hash maps.
+    pub seed: u64,
+    /// Bound listeners, its own.
+    pub listeners: Vec<TcpListener>,
+    /// Its mailbox.
+    pub mail: MailReceiver,
+    /// The way into its own mailbox, for late verdicts.
+    pub home: MailSender,
+    /// What the process shares.
+    pub engine: Arc<Engine>,
+    /// The application.
+    pub hooks: Arc<dyn Hooks>,
+    /// Questions that cannot be answered at once.
+    pub later: mpsc::Sender<AskFuture>,
+    /// Plain HTTP requests.
+    pub hand_offs: mpsc::Sender<HandOff>,
+    /// How to talk to the kernel.
+    pub io: IoDriver,
+    /// Told when the shard accepts connections, or why it cannot.
+    pub ready: crossbeam_channel::Sender<io::Result<()>>,
+}
+
+impl ShardThread {
+    /// Runs the shard until it is drained. Errors: the kernel gives us no ring or no epoll. A panic inside
+    /// unwinds out of here; the caller restarts the shard.
+    pub fn run(&self) -> io::Result<()> {
+        match self.io {
+            IoDriver::Uring => {
+                let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
+                    .uring_builder(uring_builder())
+                    .with_entries(4_096)
+                    .enable_timer()
+                    .build()?;
+                runtime.block_on(self.serve(Sends::ring()?))
+            }
+            IoDriver::Epoll => {
+                let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+                runtime.block_on(self.serve(Sends::Direct))
+            }
+        }
+    }
+
+    async fn serve(&self, sends: Sends) -> io::Result<()> {
+        let clock = Clock::start();
+        let shard = Shard::new(self.id, self.config.clone(), self.seed, clock.now());
+        let asker = Asker {
+            shard: self.id,
+            hooks: self.hooks.clone(),
+            later: self.later.clone(),
+            home: self.home.clone(),
+            status: self.engine.status().clone(),
+        };
+        let turns = Rc::new(Turns::new(shard, clock, asker, self.engine.clone(), self.hand_offs.clone()));
+        for listener in &self.listeners {
+            let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;
+            monoio::spawn(socket::accept_loop(turns.clone(), listener));
+        }
+        monoio::spawn(socket::mail_loop(turns.clone(), self.mail.wake_fd()));
+        let status = &self.engine.status().shards[self.id.0 as usize];
+        status.up.store(true, Ordering::Release);
+        tracing::debug!(shard = self.id.0, io = self.io.name(), "shard up");
+        // Nobody listens after the start of the process.
+        drop(self.ready.send(Ok(())));
+        turn::run(&turns, &self.mail, sends, status).await;
+        status.up.store(false, Ordering::Release);
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! The tasks that wait: for connections, for bytes, for room in a socket, for mail. None holds a buffer.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use monoio::net::{TcpListener, TcpStream, UnixStream};
+use shardcast_shard::ConnId;
+
+use super::listener;
+use super::turn::{Reading, Turns};
+
+/// Connections taken from one listener before the sockets that are open get their turn.
+const ACCEPTS_PER_WAKE: usize = 64;
+/// Pause after the process ran out of descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// What a connection is told that cannot be served.
+const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Accepts until the shard drains.
+pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
+    let mut spare = Spare::new();
+    while !turns.draining() {
+        if let Err(error) = listener.readable(false).await {
+            tracing::error!(%error, "waiting for connections failed; trying again");
+            monoio::time::sleep(EXHAUSTED_PAUSE).await;
+            continue;
+        }
+        for _ in 0..ACCEPTS_PER_WAKE {
+            match listener::accept(listener.as_raw_fd()) {
+                Ok(None) => break,
+                Ok(Some(socket)) => open(&turns, socket),
+                Err(error) => {
+                    turns.engine.status().process.accepts_shed.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "cannot take a connection: raise the limit on open files (ulimit -n) or lower server.connections_max");
+                    spare.shed_one(listener.as_raw_fd());
+                    monoio::time::sleep(EXHAUSTED_PAUSE).await;
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Takes a connection in, or tells it to come back later.
+fn open(turns: &Rc<Turns>, socket: OwnedFd) {
+    listener::tune(&socket);
+    let Some(id) = turns.accept() else {
+        shed(&socket);
+        return;
+    };
+    match TcpStream::from_std(socket.into()) {
+        Ok(stream) => {
+            let stream = Rc::new(stream);
+            turns.seat(id, stream.clone());
+            monoio::spawn(read_loop(turns.clone(), id, stream));
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot watch a connection");
+            turns.unseat(id);
+        }
+    }
+}
+
+fn shed(socket: &OwnedFd) {
+    // SAFETY: a static slice. The answer is a courtesy: the socket closes whether it got out or not.
+    unsafe {
+        libc::send(socket.as_raw_fd(), SHED.as_ptr().cast(), SHED.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    };
+}
+
+/// A descriptor kept in reserve: given up for a moment, it lets one waiting connection be told that there
+/// is no room, instead of leaving it to time out.
+struct Spare(Option<OwnedFd>);
+
+impl Spare {
+    fn new() -> Self {
+        // SAFETY: eventfd takes no pointers.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+        // SAFETY: just made, nobody else owns it.
+        Self((fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    fn shed_one(&mut self, listener: RawFd) {
+        self.0 = None;
+        if let Ok(Some(socket)) = listener::accept(listener) {
+            shed(&socket);
+        }
+        *self = Self::new();
+    }
+}
+
+/// Reads a connection until its end.
+async fn read_loop(turns: Rc<Turns>, id: ConnId, stream: Rc<TcpStream>) {
+    loop {
+        if stream.readable(false).await.is_err() {
+            turns.reader_failed(id);
+            break;
+        }
+        match turns.receive(id, stream.as_raw_fd()) {
+            Reading::Goes => {}
+            Reading::Over => break,
+        }
+    }
+    drop(stream);
+    turns.reader_done(id);
+}
+
+/// Waits once until the socket takes bytes again.
+pub(super) async fn wait_writable(turns: Rc<Turns>, id: ConnId, stream: Rc<TcpStream>) {
+    // An error shows at the next write.
+    let _ready: io::Result<()> = stream.writable(false).await;
+    turns.writable(id);
+}
+
+/// Rings for a turn whenever the mailbox does.
+pub(super) async fn mail_loop(turns: Rc<Turns>, eventfd: RawFd) {
+    // SAFETY: dup of an open descriptor; the copy is owned by the stream. monoio is only asked whether it
+    // is readable, which any descriptor that can be polled answers.
+    let waker = unsafe { OwnedFd::from_raw_fd(libc::fcntl(eventfd, libc::F_DUPFD_CLOEXEC, 0)) };
+    let waker = UnixStream::from_std(waker.into()).expect("an eventfd can be polled");
+    loop {
+        waker.readable(false).await.expect("an eventfd can be polled");
+        turns.mail_came();
+        turns.mail_seen().await;
+    }
+}

@@ -1,0 +1,117 @@
+//! The hooks of the binary: who may connect and join, as the configuration says.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shardcast_shard::Identity;
+use shardcast_shard::event::AuthOutcome;
+use shardcast_wire::ignis::UserId;
+use subtle::ConstantTimeEq;
+
+use crate::config::{self, Config, RoomPattern};
+use crate::hooks::{Answer, Client, Hooks};
+
+/// Authentication and room rules from the configuration; replaced whole by a reload.
+pub struct Policy {
+    rules: ArcSwap<Rules>,
+}
+
+struct Rules {
+    auth: config::Auth,
+    room_name_bytes_max: usize,
+}
+
+/// What a client may join, kept with its connection.
+struct Grants {
+    /// Beyond the rooms that everyone may join.
+    rooms: Vec<RoomPattern>,
+    all: bool,
+}
+
+/// What a client sends to authenticate: `{"token": …}`, and in dev mode its own idea of its user.
+#[derive(Deserialize, Default)]
+struct Credentials<'a> {
+    token: Option<String>,
+    #[serde(borrow, rename = "userId")]
+    user_id: Option<&'a RawValue>,
+}
+
+impl Policy {
+    /// The rules of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Self { rules: ArcSwap::from_pointee(Rules::new(config)) }
+    }
+
+    /// Applies a reloaded configuration; clients that are connected keep what they were granted.
+    pub fn reload(&self, config: &Config) {
+        self.rules.store(Arc::new(Rules::new(config)));
+    }
+}
+
+impl Rules {
+    fn new(config: &Config) -> Self {
+        Self { auth: config.auth.clone(), room_name_bytes_max: config.limits.room_name_bytes_max }
+    }
+
+    fn authenticate(&self, data: &str) -> AuthOutcome {
+        let Ok(credentials) = serde_json::from_str::<Credentials<'_>>(data) else { return AuthOutcome::Refused };
+        let accept = |user: Option<UserId>, rooms: Vec<RoomPattern>, all: bool| {
+            AuthOutcome::Accepted(Identity { user, context: Some(Arc::new(Grants { rooms, all })) })
+        };
+        match credentials.token.filter(|token| !token.is_empty()) {
+            Some(token) if self.auth.dev => {
+                let named = credentials.user_id.and_then(|raw| UserId::from_json(raw.get()));
+                accept(Some(named.unwrap_or_else(|| UserId::from_text(&token))), Vec::new(), true)
+            }
+            Some(token) => match self.find(&token) {
+                Some(known) => accept(known.user.as_ref().map(user_id), known.rooms.clone(), false),
+                None => AuthOutcome::Refused,
+            },
+            None if self.auth.anonymous => accept(None, Vec::new(), false),
+            None => AuthOutcome::Refused,
+        }
+    }
+
+    /// Compares with every token, each in constant time, so that timing tells nothing about any.
+    fn find(&self, token: &str) -> Option<&config::Token> {
+        let mut found = None;
+        for known in &self.auth.tokens {
+            if bool::from(known.token.expose().as_bytes().ct_eq(token.as_bytes())) {
+                found = Some(known);
+            }
+        }
+        found
+    }
+
+    fn may_join(&self, grants: &Grants, room: &str) -> bool {
+        room.len() <= self.room_name_bytes_max
+            && (grants.all || self.auth.rooms.iter().chain(&grants.rooms).any(|pattern| pattern.matches(room)))
+    }
+}
+
+fn user_id(user: &config::UserId) -> UserId {
+    match user {
+        config::UserId::Text(text) => UserId::from_text(text),
+        config::UserId::Number(number) => {
+            UserId::from_json(&number.to_string()).unwrap_or_else(|| UserId::from_text("0"))
+        }
+    }
+}
+
+impl Hooks for Policy {
+    fn authenticate(&self, _client: &Client, data: &str) -> Answer<AuthOutcome> {
+        Answer::Now(self.rules.load().authenticate(data))
+    }
+
+    fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
+        let rules = self.rules.load();
+        let grants = client.identity.context.as_ref().and_then(|context| context.downcast_ref::<Grants>());
+        match grants {
+            Some(grants) => rooms.retain(|room| rules.may_join(grants, room)),
+            None => rooms.clear(),
+        }
+        Answer::Now(rooms)
+    }
+}

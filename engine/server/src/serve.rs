@@ -1,0 +1,137 @@
+//! `shardcast serve`: the process from start to the last connection.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Config, Dialect, Loaded};
+use crate::logs::{self, LogLevelHandle};
+use crate::policy::Policy;
+use crate::threads::{Server, StartError};
+
+/// Why `serve` ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The kernel refuses signal handlers or an event loop.
+    #[error("cannot watch for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT has drained the process. SIGHUP reloads the configuration.
+pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
+    let log_level = logs::init(&loaded.config.server);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let policy = Arc::new(Policy::new(&loaded.config));
+    let server = Server::start(&loaded.config, policy.clone())?;
+    announce(&server, &loaded.config);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(ServeError::Signals)?.block_on(watch_signals(server, loaded, policy, log_level))
+}
+
+async fn watch_signals(
+    mut server: Server,
+    mut loaded: Loaded,
+    policy: Arc<Policy>,
+    log_level: LogLevelHandle,
+) -> Result<(), ServeError> {
+    let watch = |kind| signal(kind).map_err(ServeError::Signals);
+    let (mut term, mut int, mut hup) =
+        (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?, watch(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = stop_asked(&mut term, &mut int) => break,
+            _ = hup.recv() => reload(&mut server, &mut loaded, &policy, &log_level),
+        }
+    }
+    tracing::info!(period = ?loaded.config.server.drain_period, "draining; a second signal ends at once");
+    server.drain();
+    let ended = tokio::task::spawn_blocking(|| server.join());
+    tokio::select! {
+        _ = ended => tracing::info!("drained"),
+        _ = stop_asked(&mut term, &mut int) => {
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(1);
+        }
+    }
+    Ok(())
+}
+
+async fn stop_asked(term: &mut Signal, int: &mut Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Applies what of the configuration can change at run time; a broken one changes nothing.
+fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, log_level: &LogLevelHandle) {
+    match loaded.reload() {
+        Err(error) => tracing::error!("reload refused, everything stays as it was: {error}"),
+        Ok(reload) => {
+            *loaded = reload.merged;
+            policy.reload(&loaded.config);
+            server.reload(&loaded.config);
+            log_level.set(loaded.config.server.log_level);
+            tracing::info!(applied = ?reload.applied, "configuration reloaded");
+            if !reload.ignored.is_empty() {
+                tracing::warn!(keys = ?reload.ignored, "these keys changed but need a restart");
+            }
+        }
+    }
+}
+
+/// Says where the server is and how to use it.
+fn announce(server: &Server, config: &Config) {
+    let status = server.engine().status();
+    tracing::info!(
+        shards = status.shards.len(),
+        io = status.io_driver,
+        redis = config.redis.url.is_some(),
+        "shardcast {} is up",
+        env!("CARGO_PKG_VERSION")
+    );
+    let Some(address) = server.addresses().first() else { return };
+    for mount in &config.mounts {
+        let name = match mount.dialect {
+            Dialect::Ignis => "ignis",
+            Dialect::Echo => "echo",
+        };
+        tracing::info!("{name} on ws://{address}{}", mount.path);
+    }
+    if let Some(admin) = server.admin_address() {
+        tracing::info!("health and metrics on http://{admin}/");
+    }
+    if config.auth.dev {
+        eprint!("{}", try_it(&address.to_string(), config));
+    }
+}
+
+/// What a newcomer can paste, shown in dev mode.
+fn try_it(address: &str, config: &Config) -> String {
+    let Some(mount) = config.mounts.iter().find(|mount| mount.dialect == Dialect::Ignis) else {
+        return String::new();
+    };
+    format!(
+        r#"
+  Dev mode: every token is accepted. Try it in a browser console:
+
+    ws = new WebSocket("ws://{address}{path}"); ws.onmessage = m => console.log(m.data)
+    ws.send('{{"event":"authenticate","data":{{"token":"me"}}}}')
+    ws.send('{{"event":"join","data":{{"rooms":["chat"]}}}}')
+
+  or with `websocat ws://{address}{path}`, typing the same two JSON lines. Then, from another terminal:
+
+    shardcast emit room chat hello '{{"text":"hi"}}' --api http://{address}
+    curl -d '{{"type":"room","target":"chat","event":"hello","data":{{"text":"hi"}}}}' http://{address}/api/emit
+
+  and the client sees {{"event":"hello","data":{{"text":"hi"}}}}
+
+"#,
+        path = mount.path
+    )
+}

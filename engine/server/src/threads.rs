@@ -1,0 +1,401 @@
+//! The one page where all threads and queues of a process are wired.
+//!
+//! ```text
+//!                    SIGTERM, SIGHUP                       Redis
+//!                          │                                 │ pub/sub
+//!                    ┌─────┴────┐                      ┌─────┴─────┐
+//!                    │   main   │                      │ sc-redis  │ tokio; only with redis.url
+//!                    └─────┬────┘                      └─────┬─────┘
+//!                 stop ────┤                            mail │ ▲ publishes (bounded)
+//!                    ┌─────┴─────┐  mail               ┌─────┴─┴───┐
+//!                    │sc-control │────────────────────>│  router   │ by the directory
+//!                    │tokio+axum │<─ hand-offs, asks ─┐└─────┬─────┘
+//!                    └───────────┘       (bounded)    │      │ mail (bounded, one eventfd a shard)
+//!                                                ┌────┴──────┴─────┐
+//!                                                │  sc-shard-0..n  │ monoio, pinned, own listeners
+//!                                                └─────────────────┘
+//! ```
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use shardcast_shard::{
+    Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer,
+};
+use shardcast_wire::{http, message};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{self, Config, Machine};
+use crate::control;
+use crate::directory::Directory;
+use crate::driver::{AskFuture, IoDriver, ShardThread, listener};
+use crate::engine::Engine;
+use crate::hooks::Hooks;
+use crate::mailbox::{MailReceiver, MailSender, mailbox};
+use crate::redis;
+use crate::router::Router;
+use crate::status::Status;
+
+/// Plain HTTP connections on their way to the control plane.
+const HAND_OFFS_MAX: usize = 1_024;
+/// Between two attempts to post a drain into a full mailbox.
+const DRAIN_RETRY: Duration = Duration::from_millis(10);
+
+/// Why a process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address} ({key}): {source}{}", hint(source))]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// The key that names it.
+        key: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// io_uring was demanded and is not there.
+    #[error("server.io is \"uring\", but io_uring is not usable here: {0}; run `shardcast doctor`, or set server.io = \"auto\"")]
+    NoUring(io::Error),
+    /// The Redis settings make no sense.
+    #[error("redis: {0}")]
+    Redis(#[from] redis::RedisError),
+    /// The kernel gives no threads, rings or descriptors.
+    #[error("cannot start {what}: {source}")]
+    Resources {
+        /// What was to be started.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: stop it or choose another port",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+/// A running process. Dropping it does not stop it: [`Server::drain`], then [`Server::join`].
+pub struct Server {
+    engine: Arc<Engine>,
+    control: Arc<control::Settings>,
+    addresses: Vec<SocketAddr>,
+    admin_address: Option<SocketAddr>,
+    listeners: Vec<TcpListener>,
+    shards: Vec<JoinHandle<()>>,
+    control_thread: JoinHandle<()>,
+    redis_thread: Option<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    drain_period: Duration,
+}
+
+impl Server {
+    /// Binds, starts every thread and returns once the shards accept connections.
+    pub fn start(config: &Config, hooks: Arc<dyn Hooks>) -> Result<Self, StartError> {
+        let machine = Machine::detect();
+        let shard_count = config.shard_count(&machine).min(ShardId::COUNT_MAX);
+        let io = choose_io(config.server.io)?;
+        let status = Arc::new(Status::new(Instant::now(), io.name(), shard_count));
+        let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
+        let listeners = bind_all(&config.server.listen, shard_count)?;
+        let addresses = listeners[0].iter().filter_map(|l| l.local_addr().ok()).collect();
+        let (admin, admin_address) = bind_admin(config.admin.listen)?;
+
+        let (senders, receivers) = mailboxes(shard_count, config.limits.mailbox_max)?;
+        let directory = Arc::new(Directory::new(config.mounts.len()));
+        let router = Arc::new(Router::new(directory, senders.clone()));
+        let (stop, stopped) = watch::channel(false);
+        let server_id = uuid::Uuid::new_v4().to_string();
+        let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
+        let ignis = ignis.map(|index| MountId(index as u8));
+        let (redis, redis_thread) = match (&config.redis.url, ignis) {
+            (Some(_), Some(mount)) => {
+                let (handle, thread) = redis::spawn(
+                    &config.redis,
+                    server_id.clone(),
+                    mount,
+                    router.clone(),
+                    status.clone(),
+                    stopped.clone(),
+                )?;
+                (Some(handle), Some(thread))
+            }
+            _ => (None, None),
+        };
+        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
+
+        let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
+        let (later, asked) = mpsc::channel(config.limits.asks_in_flight_max);
+        let settings = Arc::new(control::Settings::new(config));
+        let control_thread = {
+            let (engine, settings) = (engine.clone(), settings.clone());
+            let asks_max = config.limits.asks_in_flight_max;
+            spawn("sc-control", move || {
+                run_control(engine, settings, handed_off, asked, asks_max, admin, stopped);
+            })?
+        };
+        let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
+        let (ready, started) = crossbeam_channel::unbounded();
+        let mut shards = Vec::new();
+        for (index, ((own, mail), home)) in starters {
+            let thread = ShardThread {
+                id: ShardId(index as u8),
+                config: shard_config.clone(),
+                seed: random_seed(),
+                listeners: own.iter().filter_map(|l| l.try_clone().ok()).collect(),
+                mail,
+                home,
+                engine: engine.clone(),
+                hooks: hooks.clone(),
+                later: later.clone(),
+                hand_offs: hand_offs.clone(),
+                io,
+                ready: ready.clone(),
+            };
+            let core = config.server.pin.then_some(index);
+            shards.push(spawn(&format!("sc-shard-{index}"), move || run_shard(&thread, core))?);
+        }
+        for _ in 0..shard_count {
+            let up = started.recv().map_err(|_| io::Error::other("a shard died while starting"));
+            up.and_then(|up| up).map_err(|source| StartError::Resources { what: "a shard", source })?;
+        }
+        Ok(Self {
+            engine,
+            control: settings,
+            addresses,
+            admin_address,
+            listeners: listeners.into_iter().flatten().collect(),
+            shards,
+            control_thread,
+            redis_thread,
+            stop,
+            drain_period: config.server.drain_period,
+        })
+    }
+
+    /// What the process shares: emit, look, kick, status.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Where clients connect; ports are the real ones.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where health and metrics are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period.
+    pub fn reload(&mut self, config: &Config) {
+        self.control.reload(config);
+        self.drain_period = config.server.drain_period;
+    }
+
+    /// Stops accepting, turns readiness red and closes the connections with "come back" spread over the
+    /// drain period. Returns at once.
+    pub fn drain(&self) {
+        self.engine.status().draining.store(true, Ordering::Release);
+        for listener in &self.listeners {
+            // Waiting connections are refused; a listener that is gone already is as good.
+            drop(socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both));
+        }
+        let period_ms = self.drain_period.as_millis() as u64;
+        for shard in self.engine.router().shards() {
+            while !shard.post(Mail::Drain { period_ms }) && !self.shards.iter().all(JoinHandle::is_finished) {
+                std::thread::sleep(DRAIN_RETRY);
+            }
+        }
+    }
+
+    /// Waits for the shards to end after [`Server::drain`], then ends the other threads.
+    pub fn join(self) {
+        for shard in self.shards {
+            drop(shard.join());
+        }
+        self.stop.send_replace(true);
+        drop(self.control_thread.join());
+        if let Some(redis) = self.redis_thread {
+            drop(redis.join());
+        }
+    }
+}
+
+fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {
+    match (wanted, IoDriver::probe_uring()) {
+        (config::IoDriver::Epoll, _) => Ok(IoDriver::Epoll),
+        (_, Ok(())) => Ok(IoDriver::Uring),
+        (config::IoDriver::Uring, Err(error)) => Err(StartError::NoUring(error)),
+        (config::IoDriver::Auto, Err(error)) => {
+            tracing::warn!(%error, "io_uring is not permitted here; using epoll (run `shardcast doctor`)");
+            Ok(IoDriver::Epoll)
+        }
+    }
+}
+
+/// One set of listeners a shard. The first bind of an address is exclusive for a moment, because the
+/// kernel would let a second process of the same user share a port by mistake.
+fn bind_all(addresses: &[SocketAddr], shard_count: usize) -> Result<Vec<Vec<TcpListener>>, StartError> {
+    let listen = |address: SocketAddr| {
+        move |source| StartError::Listen { address, key: "server.listen", source }
+    };
+    let mut sets: Vec<Vec<TcpListener>> = (0..shard_count).map(|_| Vec::new()).collect();
+    for &wanted in addresses {
+        if wanted.port() != 0 {
+            TcpListener::bind(wanted).map_err(listen(wanted))?;
+        }
+        let first = listener::bind(wanted).map_err(listen(wanted))?;
+        let address = first.local_addr().map_err(listen(wanted))?;
+        sets[0].push(first);
+        for set in &mut sets[1..] {
+            set.push(listener::bind(address).map_err(listen(address))?);
+        }
+    }
+    Ok(sets)
+}
+
+fn bind_admin(address: Option<SocketAddr>) -> Result<(Option<TcpListener>, Option<SocketAddr>), StartError> {
+    let Some(address) = address else { return Ok((None, None)) };
+    let listen = |source| StartError::Listen { address, key: "admin.listen", source };
+    let listener = TcpListener::bind(address).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    let real = listener.local_addr().map_err(listen)?;
+    Ok((Some(listener), Some(real)))
+}
+
+fn mailboxes(count: usize, letters_max: usize) -> Result<(Vec<MailSender>, Vec<MailReceiver>), StartError> {
+    let boxes: io::Result<Vec<_>> = (0..count).map(|_| mailbox(letters_max)).collect();
+    let boxes = boxes.map_err(|source| StartError::Resources { what: "the mailboxes", source })?;
+    Ok(boxes.into_iter().unzip())
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(body).map_err(|source| StartError::Resources { what: "a thread", source })
+}
+
+fn random_seed() -> u64 {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).expect("the kernel has random bytes");
+    u64::from_ne_bytes(seed)
+}
+
+/// Runs a shard until it is drained; after a panic it is restarted empty and the others live on.
+fn run_shard(thread: &ShardThread, core: Option<usize>) {
+    if let (Some(index), Some(cores)) = (core, core_affinity::get_core_ids())
+        && !cores.is_empty()
+    {
+        core_affinity::set_for_current(cores[index % cores.len()]);
+    }
+    loop {
+        let ended = catch_unwind(AssertUnwindSafe(|| thread.run()));
+        match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                tracing::error!(shard = thread.id.0, %error, "a shard cannot run");
+                // Nobody listens any more unless the process is just starting.
+                drop(thread.ready.send(Err(error)));
+                return;
+            }
+            Err(_) => {
+                let status = thread.engine.status();
+                status.process.shards_restarted.fetch_add(1, Ordering::Relaxed);
+                status.shards[thread.id.0 as usize].degraded.store(true, Ordering::Release);
+                thread.engine.router().directory().forget_shard(thread.id);
+                tracing::error!(shard = thread.id.0, "a shard panicked and restarts empty; this is a bug in Shardcast");
+                if status.draining.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The control thread: HTTP, and the hooks' answers that take time.
+fn run_control(
+    engine: Arc<Engine>,
+    settings: Arc<control::Settings>,
+    hand_offs: mpsc::Receiver<control::HandOff>,
+    mut asked: mpsc::Receiver<AskFuture>,
+    asks_max: usize,
+    admin: Option<TcpListener>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("the kernel gives an epoll descriptor");
+    runtime.block_on(async move {
+        let places = Arc::new(tokio::sync::Semaphore::new(asks_max));
+        tokio::spawn(async move {
+            while let Some(ask) = asked.recv().await {
+                let Ok(place) = places.clone().acquire_owned().await else { return };
+                tokio::spawn(async move {
+                    ask.await;
+                    drop(place);
+                });
+            }
+        });
+        tokio::spawn(control::serve(engine, settings, hand_offs, admin));
+        // An error means that the server is gone, which is a stop too.
+        drop(stopped.wait_for(|stop| *stop).await);
+    });
+}
+
+fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {
+    let limits = &config.limits;
+    // The kernel spreads connections by hash, so a shard gets some more than its share.
+    let conns = config.connections_max(machine);
+    let conns_max = if shards == 1 { conns } else { conns.div_ceil(shards) * 5 / 4 };
+    ShardConfig {
+        conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
+        outbox_bytes_total_max: limits.outbox_bytes_total_max / shards,
+        rooms_per_conn_max: limits.rooms_per_connection_max,
+        rooms_max: limits.rooms_max,
+        asks_per_conn_max: limits.asks_per_connection_max,
+        handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
+        close_timeout_ms: config.server.close_timeout.as_millis() as u64,
+        head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },
+        mounts: config.mounts.iter().map(|m| mount(m, hooks)).collect(),
+    }
+}
+
+fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
+    let ms = |duration: Duration| duration.as_millis() as u64;
+    let dialect = match mount.dialect {
+        config::Dialect::Echo => Dialect::Echo,
+        config::Dialect::Ignis => Dialect::Ignis(IgnisSettings {
+            default_rooms: mount.default_rooms.iter().map(|room| Arc::from(room.as_str())).collect(),
+            auth_timeout_ms: ms(mount.auth_timeout),
+            heartbeat_interval_ms: ms(mount.heartbeat_interval),
+            heartbeat_timeout_ms: ms(mount.heartbeat_timeout),
+            forward_messages: hooks.wants_messages(),
+            tell_lifecycle: hooks.wants_lifecycle(),
+        }),
+    };
+    Mount {
+        path: mount.path.clone(),
+        dialect,
+        messages: message::Limits {
+            message_bytes_max: mount.message_bytes_max,
+            fragments_max: u32::try_from(mount.fragments_max).unwrap_or(u32::MAX),
+        },
+        outbox_bytes_max: mount.outbox_bytes_max,
+        outbox_messages_max: u32::try_from(mount.outbox_messages_max).unwrap_or(u32::MAX),
+        slow_consumer: match mount.slow_consumer {
+            config::SlowConsumer::DropNewest => SlowConsumer::DropNewest,
+            config::SlowConsumer::Disconnect => SlowConsumer::Disconnect,
+        },
+        idle_timeout_ms: mount.idle_timeout.map_or(0, ms),
+        send_pings: mount.send_pings,
+    }
+}
