@@ -236,15 +236,15 @@ fn excluded(raw: Option<&str>, exclude_max: usize) -> Result<Vec<ClientId>, Enve
 
 /// An event and its data, checked once and then good for any number of frames and messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload<'a> {
+pub struct Payload {
     event_json: String,
-    data: Option<&'a str>,
+    data: Option<String>,
 }
 
-impl<'a> Payload<'a> {
+impl Payload {
     /// `event` is plain text, `data` the text of one JSON value.
-    pub fn new(event: &str, data: Option<&'a str>) -> Result<Self, JsonError> {
-        let data = data.map(json::validate).transpose()?;
+    pub fn new(event: &str, data: Option<&str>) -> Result<Self, JsonError> {
+        let data = data.map(json::validate).transpose()?.map(str::to_owned);
         Ok(Self { event_json: json::quote(event), data })
     }
 
@@ -254,13 +254,13 @@ impl<'a> Payload<'a> {
     }
 
     /// The data as a raw JSON value, without whitespace around it.
-    pub fn data(&self) -> Option<&'a str> {
-        self.data
+    pub fn data(&self) -> Option<&str> {
+        self.data.as_deref()
     }
 
     /// The frame that clients get.
     pub fn frame(&self) -> Vec<u8> {
-        outbound::event(&self.event_json, self.data)
+        outbound::event(&self.event_json, self.data())
     }
 }
 
@@ -271,10 +271,10 @@ impl<'a> Payload<'a> {
 pub fn encode(
     server_id: &str,
     destination: &Destination<'_>,
-    payload: &Payload<'_>,
-    exclude: Option<&[&str]>,
+    payload: &Payload,
+    exclude: Option<&[String]>,
 ) -> Vec<u8> {
-    let mut out = String::with_capacity(128 + payload.event_json.len() + payload.data.map_or(0, str::len));
+    let mut out = String::with_capacity(128 + payload.event_json.len() + payload.data().map_or(0, str::len));
     out.push_str(r#"{"serverId":"#);
     json::push_quoted(&mut out, server_id);
     out.push_str(r#","type":""#);
@@ -293,7 +293,7 @@ pub fn encode(
     }
     out.push_str(r#","event":"#);
     out.push_str(&payload.event_json);
-    if let Some(data) = payload.data {
+    if let Some(data) = payload.data() {
         out.push_str(r#","data":"#);
         out.push_str(data);
     }

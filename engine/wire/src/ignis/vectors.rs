@@ -160,9 +160,8 @@ fn recorded_messages_are_what_we_would_publish() {
         let event = json::unescape(envelope.event).unwrap();
         let payload = Payload::new(&event, envelope.data).unwrap();
         let [exclude] = json::members(raw, ["exclude"]).unwrap().unwrap();
-        let exclude: Option<Vec<_>> =
-            exclude.map(|ids| json::elements(ids).filter_map(json::unescape).collect());
-        let exclude: Option<Vec<&str>> = exclude.as_ref().map(|ids| ids.iter().map(|id| &**id).collect());
+        let exclude: Option<Vec<String>> =
+            exclude.map(|ids| json::elements(ids).filter_map(json::unescape).map(Into::into).collect());
         let encoded = encode(&envelope.server_id, &envelope.destination, &payload, exclude.as_deref());
         assert_eq!(std::str::from_utf8(&encoded), Ok(*raw));
     }

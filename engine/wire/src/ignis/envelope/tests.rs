@@ -45,8 +45,10 @@ fn attack_69_a_foreign_message_is_dropped_by_name() {
 #[test]
 fn attack_69_size_and_exclusions_are_bounded() {
     let mut scratch = Scratch::new(Limits { message_bytes_max: 150, exclude_max: 2 });
-    let text =
-        |ids: &[&str]| encode("s", &Destination::Broadcast, &Payload::new("x", None).unwrap(), Some(ids));
+    let text = |ids: &[&str]| {
+        let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
+        encode("s", &Destination::Broadcast, &Payload::new("x", None).unwrap(), Some(&ids))
+    };
     assert_eq!(decode(&text(&[ID, ID]), &mut scratch).unwrap().exclude.len(), 2);
     assert_eq!(decode(&text(&["a", "b", "c"]), &mut scratch), Err(EnvelopeError::TooManyExcluded));
     let exact = format!(r#"{{"serverId":"s","type":"broadcast","event":"{}"}}"#, "x".repeat(150 - 46));
@@ -179,11 +181,14 @@ fn a_message_has_the_channel_of_its_destination() {
 #[test]
 fn an_empty_exclusion_is_written() {
     let payload = Payload::new("e", Some("{\"n\":5}")).unwrap();
-    let encoded = |exclude: Option<&[&str]>| {
+    let encoded = |exclude: Option<&[String]>| {
         String::from_utf8(encode(EMITTER_ID, &Destination::Room("r".into()), &payload, exclude)).unwrap()
     };
     let head = r#"{"serverId":"emitter","type":"room","target":"r","event":"e","data":{"n":5}"#;
     assert_eq!(encoded(None), format!("{head}}}"));
     assert_eq!(encoded(Some(&[])), format!("{head},\"exclude\":[]}}"));
-    assert_eq!(encoded(Some(&["a", "b\""])), format!("{head},\"exclude\":[\"a\",\"b\\\"\"]}}"));
+    assert_eq!(
+        encoded(Some(&["a".to_owned(), "b\"".to_owned()])),
+        format!("{head},\"exclude\":[\"a\",\"b\\\"\"]}}")
+    );
 }
