@@ -17,7 +17,7 @@ pub mod counters;
 mod deadlines;
 mod echo;
 pub mod event;
-mod flush;
+pub mod flush;
 mod handshake;
 pub mod ids;
 mod ignis;

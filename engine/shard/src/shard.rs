@@ -7,7 +7,7 @@ use bytes::Bytes;
 use shardcast_wire::close::CloseCode;
 use shardcast_wire::frame;
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
-use shardcast_wire::message::{Inbound, Violation};
+use shardcast_wire::message::Inbound;
 
 use crate::burst::{FrameIndex, FrameKind, ROOT, Step, Turn};
 use crate::conn::{Auth, Conn, Conns, Phase};
@@ -232,7 +232,8 @@ impl Shard {
         let (used, inbound) = match conn.assembler.next(input, &mount.messages) {
             Ok(step) => step,
             Err(violation) => {
-                self.close_violation(now, id, violation);
+                self.counters.violations[violation.index()] += 1;
+                self.close(now, id, violation.close());
                 return len;
             }
         };
@@ -470,11 +471,6 @@ impl Shard {
     /// Closes with a code of the registry.
     pub(crate) fn close(&mut self, now: Now, id: ConnId, code: &CloseCode) {
         self.close_with(now, id, Bytes::from(frame::close(Some(code.code), code.reason)));
-    }
-
-    fn close_violation(&mut self, now: Now, id: ConnId, violation: Violation) {
-        self.counters.violations[violation.index()] += 1;
-        self.close_with(now, id, Bytes::from(frame::close(Some(violation.close_code()), violation.reason())));
     }
 
     /// Queues the last bytes of a connection; FIN follows them.
