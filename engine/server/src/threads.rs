@@ -31,7 +31,7 @@ use shardcast_wire::{http, message};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Config, Machine};
-use crate::control;
+use crate::control::{self, Access, Control, ControlLimits, HandOff};
 use crate::directory::Directory;
 use crate::driver::{AskFuture, IoDriver, ShardThread, listener};
 use crate::engine::Engine;
@@ -87,7 +87,7 @@ fn hint(error: &io::Error) -> &'static str {
 /// A running process. Dropping it does not stop it: [`Server::drain`], then [`Server::join`].
 pub struct Server {
     engine: Arc<Engine>,
-    control: Arc<control::Settings>,
+    access: watch::Sender<Access>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     listeners: Vec<TcpListener>,
@@ -135,14 +135,11 @@ impl Server {
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let (later, asked) = mpsc::channel(config.limits.asks_in_flight_max);
-        let settings = Arc::new(control::Settings::new(config));
-        let control_thread = {
-            let (engine, settings) = (engine.clone(), settings.clone());
-            let asks_max = config.limits.asks_in_flight_max;
-            spawn("sc-control", move || {
-                run_control(engine, settings, handed_off, asked, asks_max, admin, stopped);
-            })?
-        };
+        let (access, accessed) = watch::channel(Access::new(config));
+        let control = Control::new(engine.clone(), accessed, ControlLimits::new(config));
+        let asks_max = config.limits.asks_in_flight_max;
+        let control_thread =
+            spawn("sc-control", move || run_control(control, handed_off, asked, asks_max, admin, stopped))?;
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
@@ -170,7 +167,7 @@ impl Server {
         }
         Ok(Self {
             engine,
-            control: settings,
+            access,
             addresses,
             admin_address,
             listeners: listeners.into_iter().flatten().collect(),
@@ -199,7 +196,7 @@ impl Server {
 
     /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period.
     pub fn reload(&mut self, config: &Config) {
-        self.control.reload(config);
+        self.access.send_replace(Access::new(config));
         self.drain_period = config.server.drain_period;
     }
 
@@ -324,13 +321,12 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
 
 /// The control thread: HTTP, and the hooks' answers that take time.
 fn run_control(
-    engine: Arc<Engine>,
-    settings: Arc<control::Settings>,
-    hand_offs: mpsc::Receiver<control::HandOff>,
+    control: Control,
+    hand_offs: mpsc::Receiver<HandOff>,
     mut asked: mpsc::Receiver<AskFuture>,
     asks_max: usize,
     admin: Option<TcpListener>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
@@ -345,9 +341,9 @@ fn run_control(
                 });
             }
         });
-        tokio::spawn(control::serve(engine, settings, hand_offs, admin));
-        // An error means that the server is gone, which is a stop too.
-        drop(stopped.wait_for(|stop| *stop).await);
+        if let Err(error) = control::serve(Arc::new(control), hand_offs, admin, stopped).await {
+            tracing::error!(%error, "the control plane ended");
+        }
     });
 }
 
@@ -361,7 +357,7 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         outbox_bytes_total_max: limits.outbox_bytes_total_max / shards,
         rooms_per_conn_max: limits.rooms_per_connection_max,
         rooms_max: limits.rooms_max,
-        asks_per_conn_max: limits.asks_per_connection_max,
+        asks_per_conn_max: u8::try_from(limits.asks_per_connection_max).unwrap_or(u8::MAX),
         handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
         close_timeout_ms: config.server.close_timeout.as_millis() as u64,
         head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },

@@ -155,7 +155,7 @@ settings! {
         listen: Vec<SocketAddr> as List<Address> = vec![loopback(8080)];
         /// Shards: threads that each own a share of the connections. `"auto"` is one for every core this process
         /// may run on.
-        shards: Auto<usize> as OrAuto<Count> [1..=1024] = Auto::Auto;
+        shards: Auto<usize> as OrAuto<Count> [1..=128] = Auto::Auto;
         /// Whether each shard stays on its own core. Turn off when other busy processes share the machine.
         pin: bool as Switch = true;
         /// How the shards talk to the kernel.
@@ -225,6 +225,10 @@ settings! {
         outbox_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = GIB;
         /// Rooms a connection may be in; joins beyond them are ignored and counted.
         rooms_per_connection_max: usize as Count [1..=1_000_000] = 1_000;
+        /// Rooms a shard may hold; joins that would make one more are ignored and counted.
+        rooms_max: usize as Count [1..=1_000_000_000] = 10_000_000;
+        /// Room checks a connection may have waiting; joins beyond them are ignored and counted.
+        asks_per_connection_max: usize as Count [1..=255] = 64;
         /// Longest name of a room, in bytes of UTF-8; a dialect may set a lower bound of its own.
         room_name_bytes_max: usize as Bytes [16..=64 * KIB] = KIB;
         /// Authentication and room checks that one shard may have waiting; beyond them a check fails as if
@@ -278,7 +282,7 @@ settings! {
         heartbeat_timeout: Duration as Span [millis(1)..=secs(86_400)] = secs(90);
         /// Longest message from a client, all its fragments together; longer ones close it with 1009.
         message_bytes_max: usize as Bytes [1..=GIB] = 128 * KIB;
-        /// Most fragments of one message from a client; more close it with 1009.
+        /// Most fragments of one message from a client; more close it with 1008.
         fragments_max: usize as Count [1..=16_777_216] = 1_024;
         /// How long a connection may be silent both ways before it is closed; `"0s"` turns this off.
         idle_timeout: Option<Duration> as Optional<Span> [secs(1)..=secs(960)] = Some(secs(60));
