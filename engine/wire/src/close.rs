@@ -63,6 +63,9 @@ close_codes! {
     MESSAGE_TOO_BIG = 1009, "Received too big message", retry false,
         "A message beyond the limit of the mount.";
 
+    OVERLOADED = 1013, "Try again later", retry true,
+        "The server has no memory left for another incomplete message.";
+
     AUTHENTICATION_TIMEOUT = 4001, "Authentication timeout", retry true,
         "The client did not authenticate in time, or the application did not answer in time.";
     HEARTBEAT_TIMEOUT = 4002, "Heartbeat timeout", retry true,

@@ -104,7 +104,7 @@ fn unmask_equals_the_definition_at_every_length_and_offset() {
     let mask = [0x37, 0xFA, 0x21, 0x3D];
     for len in 0..40 {
         for offset in 0..9 {
-            let plain: Vec<u8> = (0..len).map(|i| i as u8 * 7).collect();
+            let plain: Vec<u8> = (0..len).map(|i: u8| i.wrapping_mul(7)).collect();
             let mut data = plain.clone();
             unmask(&mut data, mask, offset);
             let expected: Vec<u8> =
