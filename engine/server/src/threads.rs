@@ -355,6 +355,7 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
     ShardConfig {
         conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
         outbox_bytes_total_max: limits.outbox_bytes_total_max / shards,
+        input_bytes_total_max: limits.input_bytes_total_max / shards,
         rooms_per_conn_max: limits.rooms_per_connection_max,
         rooms_max: limits.rooms_max,
         asks_per_conn_max: u8::try_from(limits.asks_per_connection_max).unwrap_or(u8::MAX),

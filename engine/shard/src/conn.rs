@@ -231,8 +231,7 @@ impl Conns {
 
     /// Everyone, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
-        (0..self.slots()).filter_map(|slot| {
-            self.at(slot).map(|conn| (ConnId { slot, generation: conn.generation }, conn))
-        })
+        (0..self.slots())
+            .filter_map(|slot| self.at(slot).map(|conn| (ConnId { slot, generation: conn.generation }, conn)))
     }
 }

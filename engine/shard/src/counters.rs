@@ -30,6 +30,8 @@ counters! {
     accepted,
     /// Connections shed because the shard is full.
     shed_full,
+    /// Connections closed because incomplete messages took all the memory they may.
+    shed_input,
     /// WebSocket upgrades answered with 101.
     upgraded,
     /// Requests that were not upgrades, given to the control plane.
@@ -108,4 +110,6 @@ counters! {
     rooms,
     /// Bytes kept alive by outboxes (gauge).
     outbox_bytes,
+    /// Bytes of incomplete request heads and messages (gauge).
+    input_bytes,
 }

@@ -66,7 +66,9 @@ fn next_deadline(conn: &Conn, config: &ShardConfig, sweep_origin_ms: u64) -> Opt
         Phase::Open => {
             let auth = match (&mount.dialect, conn.auth) {
                 (Dialect::Echo, _) => None,
-                (Dialect::Ignis(s), Auth::Unauthorized) => Some((conn.since_ms + s.auth_timeout_ms, Due::Auth)),
+                (Dialect::Ignis(s), Auth::Unauthorized) => {
+                    Some((conn.since_ms + s.auth_timeout_ms, Due::Auth))
+                }
                 (Dialect::Ignis(s), Auth::Authenticating) => {
                     Some((conn.since_ms + 3 * s.auth_timeout_ms, Due::Auth))
                 }
@@ -91,7 +93,9 @@ impl Shard {
     /// The connection's timer fired: does what is due, if anything, and arms the next.
     pub(crate) fn act_on_deadline(&mut self, now: Now, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let Some((deadline_ms, due)) = next_deadline(conn, &self.config, self.sweep_origin_ms) else { return };
+        let Some((deadline_ms, due)) = next_deadline(conn, &self.config, self.sweep_origin_ms) else {
+            return;
+        };
         if deadline_ms <= now.ms {
             self.act(now, id, due);
         }

@@ -90,7 +90,9 @@ impl Shard {
         self.flush.batch.iter().map(|write| {
             let bytes = match write.source {
                 Source::Burst(burst) => &self.turn.burst(burst).bytes[..],
-                Source::Outbox => self.conns.get(write.conn).and_then(|c| c.outbox.as_deref()).map_or(&[][..], Outbox::head),
+                Source::Outbox => {
+                    self.conns.get(write.conn).and_then(|c| c.outbox.as_deref()).map_or(&[][..], Outbox::head)
+                }
             };
             (write.conn, bytes)
         })

@@ -1,8 +1,8 @@
 //! From the first byte to the upgrade: the request head, and what becomes of the connection.
 
 use bytes::Bytes;
-use shardcast_wire::http::{self, Head, HeadError, Route, Upgrade};
 use shardcast_wire::date;
+use shardcast_wire::http::{self, Head, HeadError, Route, Upgrade};
 
 use crate::burst::FrameKind;
 use crate::conn::{HeadBuffer, Phase};
@@ -16,22 +16,29 @@ pub(crate) fn handle_bytes(shard: &mut Shard, now: Now, id: ConnId, input: &[u8]
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     let Some(mut buffer) = conn.head.take() else {
         return match http::parse_head(input, &limits) {
-            Ok(Some(head)) => head.len + handle_head(shard, now, id, &head, &input[..head.len], &input[head.len..]),
+            Ok(Some(head)) => {
+                head.len + handle_head(shard, now, id, &head, &input[..head.len], &input[head.len..])
+            }
             Ok(None) => {
                 let searched = input.len();
                 conn.head = Some(Box::new(HeadBuffer { bytes: input.to_vec(), searched }));
+                shard.input_bytes += input.len();
+                shard.shed_input(now, id);
                 input.len()
             }
             Err(error) => refuse(shard, now, id, error, input),
         };
     };
     let kept = buffer.bytes.len();
+    shard.input_bytes -= kept;
     let taken = input.len().min(limits.head_bytes_max - kept);
     buffer.bytes.extend_from_slice(&input[..taken]);
     let whole = http::head_complete(&buffer.bytes, buffer.searched).is_some();
     if !whole && buffer.bytes.len() < limits.head_bytes_max {
         buffer.searched = buffer.bytes.len();
+        shard.input_bytes += buffer.searched;
         conn.head = Some(buffer);
+        shard.shed_input(now, id);
         return input.len();
     }
     match http::parse_head(&buffer.bytes, &limits) {

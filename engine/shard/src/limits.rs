@@ -15,6 +15,9 @@ pub struct ShardConfig {
     pub conns_max: u32,
     /// Bytes that all outboxes of this shard may keep alive together.
     pub outbox_bytes_total_max: usize,
+    /// Bytes of incomplete request heads and messages this shard may hold; the connection that crosses it is
+    /// closed.
+    pub input_bytes_total_max: usize,
     /// Rooms one connection may be in, its own and the broadcast room not counted.
     pub rooms_per_conn_max: usize,
     /// Rooms a shard may hold.

@@ -126,7 +126,11 @@ impl Outbox {
                 self.messages += u32::from(kind == FrameKind::Message);
                 run = Some((run.map_or(start, |(a, _)| a), end));
             } else {
-                if fits { refused.memory += 1 } else { refused.full += 1 }
+                if fits {
+                    refused.memory += 1
+                } else {
+                    refused.full += 1
+                }
                 self.push_run(burst, run.take(), ledger);
             }
         }

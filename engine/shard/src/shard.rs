@@ -4,20 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shardcast_wire::close::CloseCode;
-use shardcast_wire::frame;
+use shardcast_wire::close::{self, CloseCode};
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
-use shardcast_wire::message::Inbound;
+use shardcast_wire::message::{Assembler, Inbound};
+use shardcast_wire::{frame, http};
 
-use crate::burst::{FrameIndex, FrameKind, ROOT, Step, Turn};
-use crate::conn::{Auth, Conn, Conns, Phase};
+use crate::burst::{FrameKind, ROOT, Step, Turn};
+use crate::conn::{Conn, Conns, Phase};
 use crate::counters::Counters;
 use crate::event::{Ask, ClientView, Effect, HangUp, Identity, Mail, Now, Query, QueryReply, Verdict};
 use crate::flush::Flush;
-use crate::ids::{ClientRef, ConnId, MountId, ShardId};
+use crate::ids::{ConnId, MountId, ShardId};
 use crate::limits::{Dialect, Mount, ShardConfig};
 use crate::outbox::{Ledger, Outbox};
-use crate::rooms::{Member, Membership, RoomIndex, Rooms};
+use crate::rooms::Rooms;
 use crate::timers::{UNARMED, Wheel};
 use crate::users::Users;
 use crate::{echo, handshake, ignis};
@@ -47,6 +47,8 @@ pub struct Shard {
     pub(crate) sweep_origin_ms: u64,
     /// A question with a verdict was raised: input stops until it was put to the hooks.
     pub(crate) asked: bool,
+    /// Bytes of incomplete heads and messages.
+    pub(crate) input_bytes: usize,
     drain: Option<Drain>,
 }
 
@@ -75,6 +77,7 @@ impl Shard {
             counters: Counters::default(),
             sweep_origin_ms: now.ms,
             asked: false,
+            input_bytes: 0,
             drain: None,
             config,
         }
@@ -207,6 +210,7 @@ impl Shard {
             conns: self.conns.len() as u64,
             rooms: self.rooms.count() as u64,
             outbox_bytes: self.ledger.bytes() as u64,
+            input_bytes: self.input_bytes as u64,
             ..self.counters.clone()
         }
     }
@@ -229,16 +233,20 @@ impl Shard {
         let conn = self.conns.get_mut(id).expect("looked up by the caller");
         let mount = &self.config.mounts[conn.mount.0 as usize];
         let len = input.len();
+        let buffered = conn.assembler.buffered_bytes();
         let (used, inbound) = match conn.assembler.next(input, &mount.messages) {
             Ok(step) => step,
             Err(violation) => {
+                self.input_bytes -= buffered;
+                conn.assembler = Assembler::default();
                 self.counters.violations[violation.index()] += 1;
                 self.close(now, id, violation.close());
                 return len;
             }
         };
+        self.input_bytes = self.input_bytes - buffered + conn.assembler.buffered_bytes();
         match inbound {
-            None => {}
+            None => self.shed_input(now, id),
             Some(Inbound::Ping(payload)) => self.send_pong(id, &payload),
             Some(Inbound::Pong(_)) => {}
             Some(Inbound::Close(close)) => {
@@ -259,6 +267,26 @@ impl Shard {
             }
         }
         used
+    }
+
+    /// Ends the connection whose incomplete message takes the last of the memory for such.
+    pub(crate) fn shed_input(&mut self, now: Now, id: ConnId) {
+        if self.input_bytes > self.config.input_bytes_total_max {
+            self.counters.shed_input += 1;
+            if self.conns.get(id).is_some_and(|conn| conn.phase == Phase::Head) {
+                let headers = [("Retry-After", "5"), ("Connection", "close")];
+                self.close_with(now, id, Bytes::from(http::response(503, &headers, "")));
+            } else {
+                self.close(now, id, &close::OVERLOADED);
+            }
+        }
+    }
+
+    /// Lets go of what a connection has sent and not finished.
+    fn drop_input(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let head = conn.head.take().map_or(0, |head| head.bytes.len());
+        self.input_bytes -= head + std::mem::take(&mut conn.assembler).buffered_bytes();
     }
 
     /// Queues a frame for one connection.
@@ -290,184 +318,6 @@ impl Shard {
         }
     }
 
-    fn publish(
-        &mut self,
-        mount: MountId,
-        name: &str,
-        own: Option<ConnId>,
-        frame: Bytes,
-        exclude: Option<&[ClientRef]>,
-    ) {
-        let room = self.rooms.find(mount, name);
-        let own = own.filter(|&id| {
-            self.conns.get(id).is_some_and(|c| c.is_client() && c.in_own_room && c.mount == mount)
-        });
-        if room.is_none() && own.is_none() {
-            return;
-        }
-        self.counters.published += 1;
-        let frame = self.turn.add_frame(frame, FrameKind::Message);
-        if let Some(room) = room {
-            self.publish_to_feed(room, frame);
-        }
-        if let Some(own) = own {
-            self.step(own.slot, Step::Direct(frame));
-        }
-        for client in exclude.unwrap_or_default() {
-            if client.shard == self.id && self.conns.get(client.conn).is_some_and(Conn::takes_frames) {
-                self.step(client.conn.slot, Step::Without(frame));
-            }
-        }
-    }
-
-    fn publish_to_feed(&mut self, room: RoomIndex, frame: FrameIndex) {
-        let state = self.rooms.room_mut(room);
-        let feed = *state.feed.get_or_insert_with(|| self.turn.open_feed(room));
-        self.turn.feed(feed, frame);
-    }
-
-    fn publish_to_user(&mut self, mount: MountId, user: &shardcast_wire::ignis::UserId, frame: Bytes) {
-        let slots = self.users.slots(mount, user).to_vec();
-        if slots.is_empty() {
-            return;
-        }
-        self.counters.published += 1;
-        let frame = self.turn.add_frame(frame, FrameKind::Message);
-        for slot in slots {
-            self.step(slot, Step::Direct(frame));
-        }
-    }
-
-    /// Puts a connection into a room by name. Joining twice is joining once.
-    pub(crate) fn join(&mut self, id: ConnId, name: &str) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        if ClientId::parse(name) == Some(conn.client_id) {
-            conn.in_own_room = true;
-            return;
-        }
-        let mount = conn.mount;
-        let is_broadcast = name == BROADCAST_ROOM;
-        conn.broadcast_listed |= is_broadcast;
-        if let Some(room) = self.rooms.find(mount, name) {
-            if conn.memberships.iter().any(|m| m.room == room) {
-                return;
-            }
-        } else if self.rooms.count() >= self.config.rooms_max {
-            self.counters.joins_refused_rooms_max += 1;
-            return;
-        }
-        if !is_broadcast && conn.memberships.len() > self.config.rooms_per_conn_max {
-            self.counters.joins_refused_limit += 1;
-            return;
-        }
-        self.enter(id, mount, name);
-        self.counters.joins += u64::from(!is_broadcast);
-    }
-
-    /// Puts an authenticated connection into the broadcast room, which is not shown among its rooms.
-    pub(crate) fn join_broadcast(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(id) else { return };
-        self.enter(id, conn.mount, BROADCAST_ROOM);
-    }
-
-    fn enter(&mut self, id: ConnId, mount: MountId, name: &str) {
-        let (index, made) = self.rooms.find_or_make(mount, name);
-        let conn = self.conns.get_mut(id).expect("the caller looked it up");
-        let room = self.rooms.room_mut(index);
-        let place = room.members.len() as u32;
-        room.members.push(Member { slot: id.slot, entry: conn.memberships.len() as u32 });
-        conn.memberships.push(Membership { room: index, place });
-        let feed = room.feed;
-        if made {
-            self.effects.push_back(Effect::RoomUp(mount, room.name.clone()));
-        }
-        if let Some(feed) = feed {
-            let count = self.turn.feed_len(feed);
-            self.step(id.slot, Step::Join(feed, count));
-        }
-    }
-
-    /// Takes a connection out of a room by name, if it is in it.
-    pub(crate) fn leave(&mut self, id: ConnId, name: &str) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        if ClientId::parse(name) == Some(conn.client_id) {
-            self.counters.leaves += u64::from(std::mem::take(&mut conn.in_own_room));
-            return;
-        }
-        if name == BROADCAST_ROOM && !std::mem::take(&mut conn.broadcast_listed) {
-            return;
-        }
-        let Some(room) = self.rooms.find(conn.mount, name) else { return };
-        if let Some(entry) = conn.memberships.iter().position(|m| m.room == room) {
-            self.counters.leaves += 1;
-            self.exit(id, entry);
-        }
-    }
-
-    /// Ends membership number `entry` of a connection.
-    fn exit(&mut self, id: ConnId, entry: usize) {
-        let conn = self.conns.get_mut(id).expect("the caller looked it up");
-        let hears_the_rest = conn.takes_frames();
-        let Membership { room: index, place } = conn.memberships.remove(entry);
-        for later in &conn.memberships[entry..] {
-            self.rooms.room_mut(later.room).members[later.place as usize].entry -= 1;
-        }
-        let room = self.rooms.room_mut(index);
-        room.members.swap_remove(place as usize);
-        if let Some(moved) = room.members.get(place as usize) {
-            let other = self.conns.at_mut(moved.slot).expect("members exist");
-            other.memberships[moved.entry as usize].place = place;
-        }
-        let (feed, emptied) = (room.feed, room.members.is_empty());
-        if let Some(feed) = feed {
-            if hears_the_rest {
-                let count = self.turn.feed_len(feed);
-                self.step(id.slot, Step::Leave(feed, count));
-            }
-            if emptied {
-                self.turn.orphan_feed(feed);
-            }
-        }
-        if emptied {
-            let room = self.rooms.remove(index);
-            self.effects.push_back(Effect::RoomDown(room.mount, room.name));
-        }
-    }
-
-    /// Ends what a connection is to others: rooms, user, address. What was published to it before still
-    /// goes out. Only an open connection is anything to others.
-    pub(crate) fn forget(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.phase != Phase::Open {
-            return;
-        }
-        let (mount, client_id) = (conn.mount, conn.client_id);
-        let was_client = std::mem::replace(&mut conn.auth, Auth::Unauthorized) == Auth::Authenticated;
-        let identity = std::mem::take(&mut conn.identity);
-        conn.in_own_room = false;
-        while let Some(last) = self.conns.get(id).and_then(|c| c.memberships.len().checked_sub(1)) {
-            self.exit(id, last);
-        }
-        if was_client {
-            self.counters.clients -= 1;
-            self.effects.push_back(Effect::ClientDown { client_id });
-            if let Some(user) = &identity.user
-                && self.users.remove(mount, user, id.slot)
-            {
-                self.effects.push_back(Effect::UserDown(mount, user.clone()));
-            }
-        }
-        self.tell_disconnected(id, mount, client_id, identity);
-    }
-
-    fn tell_disconnected(&mut self, conn: ConnId, mount: MountId, client_id: ClientId, identity: Identity) {
-        if let Dialect::Ignis(settings) = &self.mount(mount).dialect
-            && settings.tell_lifecycle
-        {
-            self.effects.push_back(Effect::Ask(Ask::Disconnected { conn, mount, client_id, identity }));
-        }
-    }
-
     /// Closes with a code of the registry.
     pub(crate) fn close(&mut self, now: Now, id: ConnId, code: &CloseCode) {
         self.close_with(now, id, Bytes::from(frame::close(Some(code.code), code.reason)));
@@ -483,8 +333,7 @@ impl Shard {
         let conn = self.conns.get_mut(id).expect("looked up above");
         conn.phase = Phase::Closing;
         conn.since_ms = now.ms;
-        conn.assembler = Default::default();
-        conn.head = None;
+        self.drop_input(id);
         self.arm(id);
     }
 
@@ -500,11 +349,10 @@ impl Shard {
     /// Everything of [`Shard::drop_conn`] but the effect.
     pub(crate) fn vacate(&mut self, id: ConnId) {
         self.forget(id);
+        self.drop_input(id);
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         conn.phase = Phase::Gone;
         conn.path = ROOT;
-        conn.assembler = Default::default();
-        conn.head = None;
         if let Some(mut outbox) = conn.outbox.take() {
             self.counters.dropped_disconnected += u64::from(outbox.abandon(&mut self.ledger));
         }
@@ -551,7 +399,7 @@ impl Shard {
             let id = ConnId { slot, generation: conn.generation };
             match conn.phase {
                 Phase::Head => self.drop_conn(id),
-                Phase::Open => self.close(now, id, &shardcast_wire::close::SERVER_SHUTTING_DOWN),
+                Phase::Open => self.close(now, id, &close::SERVER_SHUTTING_DOWN),
                 Phase::Closing | Phase::Lingering | Phase::Gone => {}
             }
         }

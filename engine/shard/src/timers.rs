@@ -135,7 +135,10 @@ mod tests {
         }
         for (slot, deadline_ms) in [(1, 1_001), (2, 1_016), (3, 1_500), (4, 1_000), (5, 1_000)] {
             let at = fired.iter().find(|f| f.0 == slot).expect("fired").1;
-            assert!((deadline_ms..deadline_ms + TICK_MS).contains(&at), "{slot} due {deadline_ms} fired {at}");
+            assert!(
+                (deadline_ms..deadline_ms + TICK_MS).contains(&at),
+                "{slot} due {deadline_ms} fired {at}"
+            );
         }
     }
 

@@ -40,9 +40,8 @@ impl Users {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (MountId, &UserId, &[u32])> {
-        self.slots
-            .iter()
-            .enumerate()
-            .flat_map(|(mount, users)| users.iter().map(move |(u, s)| (MountId(mount as u8), u, s.as_slice())))
+        self.slots.iter().enumerate().flat_map(|(mount, users)| {
+            users.iter().map(move |(u, s)| (MountId(mount as u8), u, s.as_slice()))
+        })
     }
 }

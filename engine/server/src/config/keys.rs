@@ -223,6 +223,9 @@ settings! {
         /// Bytes queued for all slow connections together, whole process; beyond them `slow_consumer` applies to
         /// whoever has a backlog.
         outbox_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = GIB;
+        /// Bytes of incomplete requests and messages of all connections together, whole process; the connection that
+        /// crosses it is closed with 1013.
+        input_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = 512 * MIB;
         /// Rooms a connection may be in; joins beyond them are ignored and counted.
         rooms_per_connection_max: usize as Count [1..=1_000_000] = 1_000;
         /// Rooms a shard may hold; joins that would make one more are ignored and counted.
@@ -231,8 +234,8 @@ settings! {
         asks_per_connection_max: usize as Count [1..=255] = 64;
         /// Longest name of a room, in bytes of UTF-8; a dialect may set a lower bound of its own.
         room_name_bytes_max: usize as Bytes [16..=64 * KIB] = KIB;
-        /// Authentication and room checks that one shard may have waiting; beyond them a check fails as if
-        /// denied, and is counted.
+        /// Authentication and room checks that the process may have waiting for an application; beyond them a
+        /// check fails as if denied, and is counted.
         asks_in_flight_max: usize as Count [1..=1_048_576] = 16_384;
     }
 }
@@ -241,7 +244,8 @@ settings! {
     /// Who may connect, and to which rooms. Everything not allowed here is denied.
     pub struct Auth ("auth": |config, index| config.auth; holds tokens: Vec<Token>) {
         /// Dev mode: every token is accepted, its text is the user (unless the client names a `userId`), every
-        /// room is allowed, and the API needs no key. Only on loopback addresses, unless `insecure` is set.
+        /// room is allowed, and the API needs no key unless one is set. Only on loopback addresses, unless
+        /// `insecure` is set.
         dev: bool as Switch = false, live;
         /// Allows dev mode on addresses that others can reach. Never in production.
         insecure: bool as Switch = false, live;
@@ -284,7 +288,7 @@ settings! {
         message_bytes_max: usize as Bytes [1..=GIB] = 128 * KIB;
         /// Most fragments of one message from a client; more close it with 1008.
         fragments_max: usize as Count [1..=16_777_216] = 1_024;
-        /// How long a connection may be silent both ways before it is closed; `"0s"` turns this off.
+        /// How long a connection may be silent before it is closed; `"0s"` turns this off.
         idle_timeout: Option<Duration> as Optional<Span> [secs(1)..=secs(960)] = Some(secs(60));
         /// Whether the server pings a silent connection before `idle_timeout`, so that only dead ones are closed.
         send_pings: bool as Switch = true;
