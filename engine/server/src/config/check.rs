@@ -20,6 +20,9 @@ const KEY_BYTES_MIN: usize = 16;
 /// With room for fewer connections than this, the limit on open files was probably never set.
 const CONNECTIONS_FEW: usize = 4_096;
 
+/// Mounts are numbered in a byte.
+const MOUNTS_MAX: usize = 256;
+
 /// What begins the names that the Ignis dialect keeps for itself.
 const IGNIS_RESERVED: &str = "ws:";
 
@@ -88,10 +91,8 @@ pub enum Rule {
     /// A default room whose name the dialect keeps for itself.
     #[error("the room name {0:?} begins with \"ws:\", which the ignis dialect keeps for itself")]
     RoomReserved(String),
-    /// More default rooms than a connection may be in, besides its own.
-    #[error(
-        "{count} default rooms, and the client's own, are more than limits.rooms_per_connection_max ({rooms_max})"
-    )]
+    /// More default rooms than a connection may be in.
+    #[error("{count} default rooms are more than limits.rooms_per_connection_max ({rooms_max})")]
     RoomsTooMany {
         /// How many.
         count: usize,
@@ -103,9 +104,9 @@ pub enum Rule {
         "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
     )]
     OutboxAboveTotal,
-    /// An outbox that cannot take one message of the largest size.
-    #[error("an outbox must hold at least one message of message_bytes_max; raise it or lower that")]
-    OutboxBelowMessage,
+    /// More mounts than a connection can name.
+    #[error("{0} mounts are more than {MOUNTS_MAX}")]
+    MountsTooMany(usize),
     /// An API key that is empty, or cannot stand in a header.
     #[error("an API key must be visible ASCII characters, at least one, to be sent as a bearer key")]
     ApiKeyForm,
@@ -154,6 +155,9 @@ pub enum Advice {
         /// What it leaves room for.
         connections: usize,
     },
+    /// A second mount of a dialect that backends publish to.
+    #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
+    IgnisAgain,
     /// More pinned shards than cores.
     #[error(
         "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
@@ -312,6 +316,13 @@ fn check_paths(config: &Config, findings: &mut Findings) {
     if config.mounts.is_empty() {
         findings.refuse(Mount::NAME, 0, "path", Rule::NoMount);
     }
+    if config.mounts.len() > MOUNTS_MAX {
+        findings.refuse(Mount::NAME, MOUNTS_MAX, "path", Rule::MountsTooMany(config.mounts.len()));
+    }
+    let ignis = config.mounts.iter().enumerate().filter(|(_, mount)| mount.dialect == Dialect::Ignis);
+    for (index, _) in ignis.skip(1) {
+        findings.advise(Mount::NAME, index, "dialect", Advice::IgnisAgain);
+    }
     let mut paths = BTreeSet::new();
     for (index, Mount { path, .. }) in config.mounts.iter().enumerate() {
         let unreachable =
@@ -334,7 +345,7 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
     let Limits { room_name_bytes_max: bytes_max, rooms_per_connection_max: rooms_max, .. } = config.limits;
     let mut refuse = |rule| findings.refuse(Mount::NAME, index, "default_rooms", rule);
     let count = mount.default_rooms.len();
-    if count >= rooms_max {
+    if count > rooms_max {
         refuse(Rule::RoomsTooMany { count, rooms_max });
     }
     let mut seen = BTreeMap::new();
@@ -355,12 +366,7 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
 }
 
 fn check_outbox(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
-    let rule = if mount.outbox_bytes_max > config.limits.outbox_bytes_total_max {
-        Rule::OutboxAboveTotal
-    } else if mount.outbox_bytes_max < mount.message_bytes_max {
-        Rule::OutboxBelowMessage
-    } else {
-        return;
-    };
-    findings.refuse(Mount::NAME, index, "outbox_bytes_max", rule);
+    if mount.outbox_bytes_max > config.limits.outbox_bytes_total_max {
+        findings.refuse(Mount::NAME, index, "outbox_bytes_max", Rule::OutboxAboveTotal);
+    }
 }

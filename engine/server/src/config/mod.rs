@@ -17,7 +17,7 @@ pub mod raw;
 pub mod reload;
 pub mod render;
 pub mod secret;
-mod suggest;
+pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 pub mod values;

@@ -4,7 +4,7 @@
 const LIKENESS_MIN: f64 = 0.55;
 
 /// The candidate most like `name`, if any is alike enough; letter case and `-` for `_` make no difference.
-pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace('-', "_");
     let name = plain(name);
     let alike = |candidate: &str| strsim::normalized_damerau_levenshtein(&name, &plain(candidate));

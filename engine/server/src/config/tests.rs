@@ -197,14 +197,14 @@ fn unknown_names_are_refused_with_the_nearest_and_the_line() {
 #[test]
 fn values_of_the_wrong_form_say_what_the_key_takes() {
     let cases = [
-        ("server.shards", "0", "a whole number, from 1 to 1024, or \"auto\"; found 0"),
-        ("server.shards", "-1", "a whole number, from 1 to 1024, or \"auto\"; found -1"),
+        ("server.shards", "0", "a whole number, from 1 to 128, or \"auto\"; found 0"),
+        ("server.shards", "-1", "a whole number, from 1 to 128, or \"auto\"; found -1"),
         (
             "server.shards",
             "1.5",
-            "a whole number, from 1 to 1024, or \"auto\"; found a number with a fraction",
+            "a whole number, from 1 to 128, or \"auto\"; found a number with a fraction",
         ),
-        ("server.shards", "\"many\"", "a whole number, from 1 to 1024, or \"auto\"; found \"many\""),
+        ("server.shards", "\"many\"", "a whole number, from 1 to 128, or \"auto\"; found \"many\""),
         ("server.pin", "1", "true or false; found 1"),
         (
             "server.io",

@@ -80,7 +80,7 @@ choices! {
     pub enum SlowConsumer {
         /// The message is dropped for that connection and counted; it stays connected.
         DropNewest = "drop-newest",
-        /// The connection is closed with the dialect's code, so that the client comes back and catches up.
+        /// The connection ends without further ado, so that the client comes back and catches up.
         Disconnect = "disconnect",
     }
 }

@@ -45,9 +45,8 @@ fn rules_across_values_are_enforced() {
             "[limits]\nroom_name_bytes_max = 16\n[[mounts]]\ndefault_rooms = \"12345678901234567\"",
             "mounts.0.default_rooms: the room name \"12345678901234567\" is longer",
         ),
-        ("[limits]\nrooms_per_connection_max = 2", "mounts.0.default_rooms: 2 default rooms"),
+        ("[limits]\nrooms_per_connection_max = 1", "mounts.0.default_rooms: 2 default rooms"),
         ("[limits]\noutbox_bytes_total_max = \"8MiB\"", "mounts.0.outbox_bytes_max: one connection's outbox"),
-        ("[[mounts]]\noutbox_bytes_max = \"64KiB\"", "mounts.0.outbox_bytes_max: an outbox must hold"),
         ("[api]\nkey = [\"\"]", "api.key: an API key must be visible ASCII"),
         ("[api]\nkey = \"with space in the middle\"", "api.key: an API key must be visible ASCII"),
         (
@@ -72,7 +71,7 @@ fn what_is_allowed_at_the_edge_of_a_rule_loads() {
         "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"",
         "[server]\nlisten = \"127.0.0.1:80\"\n[admin]\nlisten = \"127.0.0.2:80\"",
         "[server]\nconnections_max = 99680",
-        "[limits]\nrooms_per_connection_max = 3",
+        "[limits]\nrooms_per_connection_max = 2",
         "[[mounts]]\npath = \"/\"\n[[mounts]]\npath = \"/a.b/%20/c..d\"",
         "[[mounts]]\ndialect = \"echo\"\ndefault_rooms = \"ws:x\"",
     ];
@@ -92,6 +91,7 @@ fn doubtful_settings_are_warned_of() {
         ("[auth]\ndev = true", "dev mode: every token"),
         (&format!("{quiet}[auth]\ninsecure = true"), "no effect without auth.dev"),
         (&format!("{quiet}[admin]\nlisten = \"0.0.0.0:9\""), "the admin listener asks for no key"),
+        (&format!("{quiet}[[mounts]]\n[[mounts]]\npath = \"/b\""), "only the first ignis mount"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
     ];
     for (text, expected) in cases {
@@ -108,6 +108,12 @@ fn doubtful_settings_are_warned_of() {
         found.iter().any(|warning| warning.to_string().contains("leaves room for 704 connections")),
         "{found:?}"
     );
+}
+
+#[test]
+fn more_mounts_than_a_byte_numbers_are_refused() {
+    let mounts: String = (0..257).map(|at| format!("[[mounts]]\npath = \"/{at}\"\n")).collect();
+    assert_eq!(refused(&mounts), ["FILE:514: mounts.256.path: 257 mounts are more than 256"]);
 }
 
 #[test]
