@@ -31,7 +31,7 @@ use shardcast_wire::{http, message};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Config, Machine};
-use crate::control::{self, Access, Control, ControlLimits, HandOff};
+use crate::control::{self, Settings};
 use crate::directory::Directory;
 use crate::driver::{AskFuture, IoDriver, ShardThread, listener};
 use crate::engine::Engine;
@@ -87,7 +87,7 @@ fn hint(error: &io::Error) -> &'static str {
 /// A running process. Dropping it does not stop it: [`Server::drain`], then [`Server::join`].
 pub struct Server {
     engine: Arc<Engine>,
-    access: watch::Sender<Access>,
+    control: Arc<Settings>,
     addresses: Vec<SocketAddr>,
     admin_address: Option<SocketAddr>,
     listeners: Vec<TcpListener>,
@@ -135,11 +135,12 @@ impl Server {
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let (later, asked) = mpsc::channel(config.limits.asks_in_flight_max);
-        let (access, accessed) = watch::channel(Access::new(config));
-        let control = Control::new(engine.clone(), accessed, ControlLimits::new(config));
+        let control = Arc::new(Settings::new(config));
         let asks_max = config.limits.asks_in_flight_max;
-        let control_thread =
-            spawn("sc-control", move || run_control(control, handed_off, asked, asks_max, admin, stopped))?;
+        let control_thread = {
+            let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
+            spawn("sc-control", move || run_control(serve, asked, asks_max))?
+        };
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
@@ -167,7 +168,7 @@ impl Server {
         }
         Ok(Self {
             engine,
-            access,
+            control,
             addresses,
             admin_address,
             listeners: listeners.into_iter().flatten().collect(),
@@ -196,7 +197,7 @@ impl Server {
 
     /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period.
     pub fn reload(&mut self, config: &Config) {
-        self.access.send_replace(Access::new(config));
+        self.control.reload(config);
         self.drain_period = config.server.drain_period;
     }
 
@@ -320,14 +321,7 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
 }
 
 /// The control thread: HTTP, and the hooks' answers that take time.
-fn run_control(
-    control: Control,
-    hand_offs: mpsc::Receiver<HandOff>,
-    mut asked: mpsc::Receiver<AskFuture>,
-    asks_max: usize,
-    admin: Option<TcpListener>,
-    stopped: watch::Receiver<bool>,
-) {
+fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::Receiver<AskFuture>, asks_max: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
     runtime.block_on(async move {
@@ -341,9 +335,7 @@ fn run_control(
                 });
             }
         });
-        if let Err(error) = control::serve(Arc::new(control), hand_offs, admin, stopped).await {
-            tracing::error!(%error, "the control plane ended");
-        }
+        serve.await;
     });
 }
 

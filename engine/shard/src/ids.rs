@@ -3,7 +3,6 @@
 //! A slot is reused after its connection is gone; its generation is not, so a late event about the old
 //! connection finds nothing.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 
 use siphasher::sip::SipHasher13;
@@ -61,7 +60,7 @@ impl BuildHasher for Seeded {
 
 /// The only hash map of this crate.
 #[expect(clippy::disallowed_types, reason = "the one place that gives std's map a fixed seed")]
-pub type SeededMap<K, V> = HashMap<K, V, Seeded>;
+pub type SeededMap<K, V> = std::collections::HashMap<K, V, Seeded>;
 
 /// An empty map hashed under `seed`.
 pub fn seeded_map<K: Hash + Eq, V>(seed: u64) -> SeededMap<K, V> {

@@ -12,7 +12,7 @@ use shardcast_wire::{frame, http};
 use crate::burst::{FrameKind, ROOT, Step, Turn};
 use crate::conn::{Conn, Conns, Phase};
 use crate::counters::Counters;
-use crate::event::{Ask, ClientView, Effect, HangUp, Identity, Mail, Now, Query, QueryReply, Verdict};
+use crate::event::{ClientView, Effect, HangUp, Mail, Now, Query, QueryReply, Verdict};
 use crate::flush::Flush;
 use crate::ids::{ConnId, MountId, ShardId};
 use crate::limits::{Dialect, Mount, ShardConfig};

@@ -384,10 +384,8 @@ impl Core {
         let copy = unsafe { libc::fcntl(socket.stream.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
         let taken = copy >= 0 && {
             // SAFETY: just made, nobody else owns it.
-            let stream: std::net::TcpStream = unsafe { OwnedFd::from_raw_fd(copy) }.into();
-            let unknown = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
-            let peer = stream.peer_addr().unwrap_or(unknown);
-            self.hand_offs.try_send(HandOff { stream, received, peer }).is_ok()
+            let stream = unsafe { OwnedFd::from_raw_fd(copy) }.into();
+            self.hand_offs.try_send(HandOff { stream, received }).is_ok()
         };
         if !taken {
             turns.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
