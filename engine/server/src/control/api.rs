@@ -1,0 +1,269 @@
+//! The API of backends: emit, rooms, clients.
+//!
+//! A request is refused as a whole or done as a whole.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use shardcast_shard::ClientView;
+use shardcast_wire::date;
+use shardcast_wire::ignis::ClientId;
+
+use super::answer::{self, Answer};
+use super::error::ApiError;
+use super::{Control, emit, not_found};
+use crate::engine::Emitted;
+use crate::redis::PublishOutcome;
+
+/// Rooms listed when the request does not say how many.
+const ROOMS_LIMIT_DEFAULT: usize = 1_000;
+
+/// Rooms that one request may list.
+const ROOMS_LIMIT_MAX: usize = 10_000;
+
+/// A path of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Emit,
+    Rooms,
+    Client(&'a str),
+}
+
+impl<'a> Route<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        match path.strip_prefix("/api/")? {
+            "emit" => Some(Self::Emit),
+            "rooms" => Some(Self::Rooms),
+            rest => {
+                let id = rest.strip_prefix("clients/")?;
+                (!id.is_empty() && !id.contains('/')).then_some(Self::Client(id))
+            }
+        }
+    }
+
+    fn methods(self) -> &'static str {
+        match self {
+            Self::Emit => "POST",
+            Self::Rooms => "GET, HEAD",
+            Self::Client(_) => "GET, HEAD, DELETE",
+        }
+    }
+}
+
+/// Answers a request that came in on the public port.
+pub(super) async fn answer(control: &Control, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let Some(route) = Route::of(&path) else { return not_found::answer(&request) };
+    if let Err(refused) = control.settings.access.borrow().admit(request.headers()) {
+        control.engine.status().process.api_unauthorized.fetch_add(1, Ordering::Relaxed);
+        return refused.answer();
+    }
+    let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let answered = match route {
+        Route::Emit if request.method() == Method::POST => emit_messages(control, request).await,
+        Route::Rooms if read => rooms(control, request.uri().query()).await,
+        Route::Client(id) if read => client(control, id).await,
+        Route::Client(id) if request.method() == Method::DELETE => kick(control, id),
+        route => Err(ApiError::MethodNotAllowed { allow: route.methods() }),
+    };
+    answered.unwrap_or_else(|error| error.answer())
+}
+
+#[derive(Serialize)]
+struct EmitAnswer {
+    accepted: usize,
+    results: Vec<EmitResult>,
+}
+
+#[derive(Serialize)]
+struct EmitResult {
+    shards: u32,
+    mailboxes_full: u32,
+    redis: &'static str,
+}
+
+impl EmitResult {
+    fn new(emitted: Emitted) -> Self {
+        let redis = match emitted.redis {
+            PublishOutcome::Off => "off",
+            PublishOutcome::Queued => "queued",
+            PublishOutcome::LocalOnly => "local-only",
+        };
+        Self { shards: emitted.local.shards, mailboxes_full: emitted.local.refused, redis }
+    }
+}
+
+/// `POST /api/emit`. Messages go out in the order of the array.
+async fn emit_messages(control: &Control, request: Request<Incoming>) -> Result<Answer, ApiError> {
+    let body = read_body(control, request).await?;
+    let messages = emit::decode(&body)?;
+    let mut results = Vec::with_capacity(messages.len());
+    for message in &messages {
+        results.push(EmitResult::new(control.engine.emit(message)?));
+    }
+    let accepted = results.len();
+    control.engine.status().process.api_emitted.fetch_add(accepted as u64, Ordering::Relaxed);
+    Ok(answer::json(StatusCode::OK, &EmitAnswer { accepted, results }))
+}
+
+async fn read_body(control: &Control, request: Request<Incoming>) -> Result<Bytes, ApiError> {
+    let limits = &control.settings.limits;
+    let too_large = ApiError::BodyTooLarge { bytes_max: limits.body_bytes_max };
+    // Before the first read, so that a client that waits for `100 Continue` sends nothing in vain.
+    if request.body().size_hint().lower() > limits.body_bytes_max as u64 {
+        return Err(too_large);
+    }
+    let body = Limited::new(request.into_body(), limits.body_bytes_max).collect();
+    match tokio::time::timeout(limits.body_timeout, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a request body broke off");
+            Err(ApiError::BodyBroken)
+        }
+        Err(_) => Err(ApiError::BodyTimeout),
+    }
+}
+
+#[derive(Serialize)]
+struct RoomsAnswer<'a> {
+    rooms: Vec<Room<'a>>,
+    truncated: bool,
+}
+
+#[derive(Serialize)]
+struct Room<'a> {
+    name: &'a str,
+    members: usize,
+}
+
+/// `GET /api/rooms?limit=N`.
+async fn rooms(control: &Control, query: Option<&str>) -> Result<Answer, ApiError> {
+    let limit = rooms_limit(query)?;
+    let found = control.engine.rooms(limit + 1).await;
+    let truncated = found.len() > limit;
+    let rooms = found.iter().take(limit).map(|(name, members)| Room { name, members: *members }).collect();
+    Ok(answer::json(StatusCode::OK, &RoomsAnswer { rooms, truncated }))
+}
+
+fn rooms_limit(query: Option<&str>) -> Result<usize, ApiError> {
+    let mut limit = ROOMS_LIMIT_DEFAULT;
+    for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if name != "limit" {
+            return Err(ApiError::UnknownParameter { known: "`limit`" });
+        }
+        let value = value.parse().ok().map(NonZeroUsize::get).filter(|&value| value <= ROOMS_LIMIT_MAX);
+        limit = value.ok_or(ApiError::BadLimit { limit_max: ROOMS_LIMIT_MAX })?;
+    }
+    Ok(limit)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Client<'a> {
+    id: String,
+    user_id: Option<&'a RawValue>,
+    rooms: Vec<&'a str>,
+    connected_at: String,
+    outbox_bytes: usize,
+}
+
+impl<'a> Client<'a> {
+    fn new(view: &'a ClientView) -> Self {
+        let user_id = view
+            .user
+            .as_ref()
+            .map(|user| serde_json::from_str(user.as_json()).expect("a user's id is kept as valid JSON"));
+        Self {
+            id: view.id.to_string(),
+            user_id,
+            rooms: view.rooms.iter().map(|room| &**room).collect(),
+            connected_at: date::iso_ms(view.connected_unix_ms),
+            outbox_bytes: view.outbox_bytes,
+        }
+    }
+}
+
+/// `GET /api/clients/{id}`.
+async fn client(control: &Control, id: &str) -> Result<Answer, ApiError> {
+    let id = known_client(control, id)?;
+    match control.engine.client(id).await {
+        Some(view) => Ok(answer::json(StatusCode::OK, &Client::new(&view))),
+        None if is_connected(control, id) => Err(ApiError::ShardBusy),
+        None => Err(ApiError::UnknownClient),
+    }
+}
+
+#[derive(Serialize)]
+struct Kicked {
+    kicked: String,
+}
+
+/// `DELETE /api/clients/{id}`: 202, because the shard closes it in a turn of its own.
+fn kick(control: &Control, id: &str) -> Result<Answer, ApiError> {
+    let id = known_client(control, id)?;
+    if control.engine.kick(id) {
+        return Ok(answer::json(StatusCode::ACCEPTED, &Kicked { kicked: id.to_string() }));
+    }
+    Err(if is_connected(control, id) { ApiError::ShardBusy } else { ApiError::UnknownClient })
+}
+
+fn known_client(control: &Control, id: &str) -> Result<ClientId, ApiError> {
+    let id = ClientId::parse(id).ok_or(ApiError::UnknownClient)?;
+    is_connected(control, id).then_some(id).ok_or(ApiError::UnknownClient)
+}
+
+fn is_connected(control: &Control, id: ClientId) -> bool {
+    control.engine.router().directory().client(id).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_its_route_and_others_nowhere() {
+        let cases = [
+            ("/api/emit", Some(Route::Emit)),
+            ("/api/rooms", Some(Route::Rooms)),
+            ("/api/clients/x", Some(Route::Client("x"))),
+            ("/api/clients/", None),
+            ("/api/clients", None),
+            ("/api/clients/x/y", None),
+            ("/api/emit/", None),
+            ("/api/", None),
+            ("/api", None),
+            ("/", None),
+            ("", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(Route::of(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_a_number_within_its_bounds() {
+        let cases = [
+            (None, Some(ROOMS_LIMIT_DEFAULT)),
+            (Some(""), Some(ROOMS_LIMIT_DEFAULT)),
+            (Some("limit=1"), Some(1)),
+            (Some("limit=10000"), Some(10_000)),
+            (Some("limit=10001"), None),
+            (Some("limit=0"), None),
+            (Some("limit=-1"), None),
+            (Some("limit"), None),
+            (Some("limt=1"), None),
+            (Some("limit=1&after=x"), None),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(rooms_limit(query).ok(), expected, "{query:?}");
+        }
+    }
+}
