@@ -83,6 +83,9 @@ fn reference_key(out: &mut String, config: &Config, section: &'static Section, k
         echo_default(config, &path).map_or_else(String::new, |value| format!("; in an echo mount `{value}`"));
     put!(out, "- Default: `{}`{echo}", (key.write)(config, 0));
     put!(out, "- Environment: `{}`", path.env());
+    if key.secret {
+        put!(out, "- *secret*: masked wherever it is shown");
+    }
     if key.live {
         put!(out, "- *reload*: applied by `SIGHUP`");
     }
