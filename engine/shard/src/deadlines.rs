@@ -90,6 +90,13 @@ impl Shard {
         }
     }
 
+    /// Whether the connection's timer fires no later than its next deadline.
+    #[cfg(any(test, feature = "check"))]
+    pub(crate) fn is_armed(&self, id: ConnId, conn: &Conn) -> bool {
+        next_deadline(conn, &self.config, self.sweep_origin_ms)
+            .is_none_or(|(deadline_ms, _)| self.wheel.fires_in_time(id, conn.armed, deadline_ms))
+    }
+
     /// The connection's timer fired: does what is due, if anything, and arms the next.
     pub(crate) fn act_on_deadline(&mut self, now: Now, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };

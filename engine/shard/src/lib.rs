@@ -21,6 +21,8 @@ pub mod flush;
 mod handshake;
 pub mod ids;
 mod ignis;
+#[cfg(any(test, feature = "check"))]
+mod invariants;
 pub mod limits;
 mod membership;
 pub mod outbox;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::burst::{Burst, FrameKind};
 
 /// What one entry costs besides the burst, bytes.
-const CHUNK_BYTES: usize = size_of::<Chunk>();
+pub(crate) const CHUNK_BYTES: usize = size_of::<Chunk>();
 
 /// What all outboxes of a shard keep alive.
 #[derive(Debug)]
@@ -206,6 +206,23 @@ impl Outbox {
         self.pong = None;
         self.pong_written = 0;
         std::mem::take(&mut self.messages)
+    }
+}
+
+#[cfg(any(test, feature = "check"))]
+impl Outbox {
+    /// Whether its sums are those of its entries; returns the bursts they hold, one an entry.
+    pub(crate) fn audit(&self) -> impl Iterator<Item = &Rc<Burst>> {
+        let mut bytes = 0;
+        let mut messages = 0;
+        for Chunk { burst, at, end } in &self.chunks {
+            assert!(at < end, "an entry has something to write");
+            bytes += (end - at) as usize;
+            let left = &burst.frames[burst.frame_at(*at)..burst.frame_at(*end)];
+            messages += left.iter().filter(|(_, kind)| *kind == FrameKind::Message).count();
+        }
+        assert_eq!((self.bytes, self.messages as usize), (bytes, messages), "outbox sums");
+        self.chunks.iter().map(|chunk| &chunk.burst)
     }
 }
 

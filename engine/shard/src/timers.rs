@@ -87,6 +87,15 @@ impl Wheel {
         self.next_occupied().map(|tick| tick * TICK_MS)
     }
 
+    /// Whether the entry `armed` of `conn` is there and fires in time for `deadline_ms`.
+    #[cfg(any(test, feature = "check"))]
+    pub(crate) fn fires_in_time(&self, conn: ConnId, armed: u64, deadline_ms: u64) -> bool {
+        let is_it = |entry: &Entry| entry.conn == conn && entry.tick == armed;
+        let slot = &self.slots[(armed % SLOT_COUNT) as usize];
+        armed <= deadline_ms.div_ceil(TICK_MS).max(self.next_tick)
+            && (slot.iter().any(is_it) || self.overdue.iter().any(is_it))
+    }
+
     /// The earliest tick with entries. All entries lie within one horizon of `next_tick`, so a slot stands
     /// for one tick.
     fn next_occupied(&self) -> Option<u64> {
