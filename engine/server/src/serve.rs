@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Dialect, Loaded};
+use crate::driver::files;
 use crate::logs::{self, LogLevelHandle};
 use crate::policy::Policy;
 use crate::threads::{Server, StartError};
@@ -25,6 +26,9 @@ pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let log_level = logs::init(&loaded.config.server);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = files::raise_limit() {
+        tracing::warn!(%error, "cannot raise the limit on open files; connections beyond it are refused");
     }
     let policy = Arc::new(Policy::new(&loaded.config));
     let server = Server::start(&loaded.config, policy.clone())?;

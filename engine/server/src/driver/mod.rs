@@ -8,6 +8,7 @@
 
 mod asks;
 mod clock;
+pub mod files;
 pub mod listener;
 mod sends;
 mod socket;

@@ -32,6 +32,8 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
             match listener::accept(listener.as_raw_fd()) {
                 Ok(None) => break,
                 Ok(Some(socket)) => open(&turns, socket),
+                // A drain shuts the listener down under us.
+                Err(_) if turns.draining() => return,
                 Err(error) => {
                     turns.engine.status().process.accepts_shed.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "cannot take a connection: raise the limit on open files (ulimit -n) or lower server.connections_max");
