@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn only_a_configured_key_or_dev_mode_without_keys_opens_the_api() {
-        let cases: [(&[&str], bool, Option<&[u8]>, &str); 14] = [
+        type Case = (&'static [&'static str], bool, Option<&'static [u8]>, &'static str);
+        const CASES: &[Case] = &[
             (&[], false, None, "no key configured"),
             (&[], false, Some(b"Bearer "), "no key configured"),
             (&[], true, None, "in"),
@@ -90,7 +91,7 @@ mod tests {
             (&["a"], false, Some(b"a"), "wrong key"),
             (&["a"], false, Some(b"Bearer \xff\xfe"), "wrong key"),
         ];
-        for (keys, dev, authorization, expected) in cases {
+        for &(keys, dev, authorization, expected) in CASES {
             assert_eq!(outcome(keys, dev, authorization), expected, "{keys:?} {dev} {authorization:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! A connection on its way from a shard to the control plane.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream as StdTcpStream;
 use std::time::Duration;
 
@@ -8,15 +8,8 @@ use tokio::net::TcpStream;
 
 use super::connection::Socket;
 
-/// What a connection is told that finds no place; its length is checked by a test.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    Content-Type: application/json\r\n\
-    Retry-After: 1\r\n\
-    Connection: close\r\n\
-    Content-Length: 113\r\n\
-    \r\n\
-    {\"error\":{\"code\":\"too_many_connections\",\"message\":\"too many HTTP connections are open: try again in a \
-    moment\"}}";
+const REFUSAL: &str = "{\"error\":{\"code\":\"too_many_connections\",\"message\":\"too many HTTP connections are \
+    open: try again in a moment\"}}";
 
 /// A connection on which a plain HTTP request arrived at a shard.
 #[derive(Debug)]
@@ -31,10 +24,7 @@ impl HandOff {
     /// Says that there is no place, as far as the socket takes it at once, and closes.
     pub fn refuse(self) {
         let refused = self.stream.set_nonblocking(true);
-        match refused.and_then(|()| io::Write::write(&mut &self.stream, REFUSAL)) {
-            Ok(_) => tracing::debug!("refused: too many HTTP connections"),
-            Err(error) => tracing::debug!(%error, "refused without a word: too many HTTP connections"),
-        }
+        note(refused.and_then(|()| (&self.stream).write(&refusal())));
     }
 
     pub(super) fn into_socket(self, write_timeout: Duration) -> io::Result<Socket> {
@@ -46,20 +36,22 @@ impl HandOff {
 
 /// [`HandOff::refuse`] for a connection accepted here.
 pub(super) fn refuse(stream: &TcpStream) {
-    if let Err(error) = stream.try_write(REFUSAL) {
-        tracing::debug!(%error, "the refusal was not sent");
-    }
+    note(stream.try_write(&refusal()));
 }
 
-#[cfg(test)]
-mod tests {
-    use super::REFUSAL;
+/// What a connection is told that finds no place.
+fn refusal() -> Vec<u8> {
+    let length = REFUSAL.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
+         Connection: close\r\nContent-Length: {length}\r\n\r\n{REFUSAL}"
+    )
+    .into_bytes()
+}
 
-    #[test]
-    fn the_refusal_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(REFUSAL).expect("ASCII");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{} in {head}", body.len());
-        serde_json::from_str::<serde_json::Value>(body).expect("JSON");
+fn note(written: io::Result<usize>) {
+    match written {
+        Ok(_) => tracing::debug!("refused: too many HTTP connections"),
+        Err(error) => tracing::debug!(%error, "refused without a word: too many HTTP connections"),
     }
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -21,13 +23,13 @@ use shardcast_wire::message::Violation;
 
 use super::process::Process;
 use crate::engine::Engine;
-use crate::status::ProcessCounters;
+use crate::status::{ProcessCounters, ShardStatus};
 
 /// The media type of the format.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The fields of [`Counters`] that go up and down.
-const SHARD_GAUGES: [&str; 4] = ["conns", "clients", "rooms", "outbox_bytes"];
+/// How [`Counters::FIELDS`] says that a field goes up and down.
+const GAUGE_MARK: &str = " (gauge).";
 
 /// Name, meaning and place of each counter of the process.
 type ProcessCounter = (&'static str, &'static str, fn(&ProcessCounters) -> &AtomicU64);
@@ -85,32 +87,31 @@ impl Metrics {
     fn about(&self, families: &mut Families<'_>) -> fmt::Result {
         let status = self.engine.status();
         families.info("shardcast_build", "What runs.", [("version", env!("CARGO_PKG_VERSION"))])?;
-        families.info(
-            "shardcast_io",
-            "How the shards talk to the kernel.",
-            [("driver", status.io_driver)],
-        )?;
+        let help = "How the shards talk to the kernel.";
+        families.info("shardcast_io", help, [("driver", status.io_driver)])?;
         let draining = u64::from(status.draining.load(Ordering::Acquire));
         families.gauge("shardcast_draining", "1 once a stop was asked for.", draining)
     }
 
     fn shards(&self, families: &mut Families<'_>) -> fmt::Result {
         let shards = &self.engine.status().shards;
-        let flags =
-            |flag: fn(&crate::status::ShardStatus) -> bool| by_shard(shards.iter().map(flag).map(u64::from));
+        let flags = |flag: fn(&ShardStatus) -> bool| by_shard(shards.iter().map(flag).map(u64::from));
         let up = flags(|shard| shard.up.load(Ordering::Acquire));
-        families.by_shard("shardcast_shard_up", "1 while the shard runs.", None, MetricType::Gauge, &up)?;
+        families.labelled("shardcast_shard_up", "1 while the shard runs.", None, MetricType::Gauge, &up)?;
         let degraded = flags(|shard| shard.degraded.load(Ordering::Acquire));
         let help = "1 once the shard restarted empty after a panic.";
-        families.by_shard("shardcast_shard_degraded", help, None, MetricType::Gauge, &degraded)?;
+        families.labelled("shardcast_shard_degraded", help, None, MetricType::Gauge, &degraded)?;
 
         let counters: Vec<Counters> = shards.iter().map(|shard| shard.counters()).collect();
         let values: Vec<_> = counters.iter().map(Counters::values).collect();
         for (index, (field, help)) in Counters::FIELDS.iter().enumerate() {
             let (name, unit) = shard_metric(field);
-            let kind = if SHARD_GAUGES.contains(field) { MetricType::Gauge } else { MetricType::Counter };
             let values = by_shard(values.iter().map(|values| values[index]));
-            families.by_shard(&name, help.trim(), unit, kind, &values)?;
+            let (help, kind) = match help.trim().strip_suffix(GAUGE_MARK) {
+                Some(help) => (format!("{help}."), MetricType::Gauge),
+                None => (help.trim().to_owned(), MetricType::Counter),
+            };
+            families.labelled(&name, &help, unit, kind, &values)?;
         }
 
         let violations = Violation::ALL.map(|violation| {
@@ -125,10 +126,10 @@ impl Metrics {
         let mailboxes = self.engine.router().shards();
         let waiting = by_shard(mailboxes.iter().map(|mailbox| mailbox.len() as u64));
         let help = "Messages waiting for the shard.";
-        families.by_shard("shardcast_mailbox_waiting", help, None, MetricType::Gauge, &waiting)?;
+        families.labelled("shardcast_mailbox_waiting", help, None, MetricType::Gauge, &waiting)?;
         let refused = by_shard(mailboxes.iter().map(|mailbox| mailbox.refused()));
         let help = "Messages lost because the shard's mailbox was full.";
-        families.by_shard("shardcast_mailbox_refused", help, None, MetricType::Counter, &refused)
+        families.labelled("shardcast_mailbox_refused", help, None, MetricType::Counter, &refused)
     }
 
     fn process_wide(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -158,9 +159,9 @@ impl Metrics {
         families.gauge("shardcast_redis_ready", help, u64::from(status.ready))?;
         let help = "Subscriptions after the first: each began after a gap.";
         families.gauge("shardcast_redis_generation", help, status.generation)?;
-        let Some(rtt) = status.canary_rtt else { return Ok(()) };
+        let Some(rtt) = status.canary_rtt.map(|rtt| rtt.as_secs_f64()) else { return Ok(()) };
         let help = "How long the last message took through Redis and back.";
-        families.seconds("shardcast_redis_round_trip", help, MetricType::Gauge, rtt.as_secs_f64())
+        families.plain("shardcast_redis_round_trip", help, Some(Unit::Seconds), MetricType::Gauge, rtt)
     }
 }
 
@@ -174,32 +175,24 @@ fn operating_system(families: &mut Families<'_>, process: &Process) -> fmt::Resu
     ];
     for (name, help, unit, value) in counts {
         if let Some(value) = value {
-            families.labelled(name, help, unit, MetricType::Gauge, &[(NO_LABEL, value)])?;
+            families.plain(name, help, unit, MetricType::Gauge, value)?;
         }
     }
-    if let Some(seconds) = process.cpu_seconds {
-        families.seconds("process_cpu", "CPU time, user and system.", MetricType::Counter, seconds)?;
-    }
-    if let Some(seconds) = process.start_unix_seconds {
-        let help = "When the process started, since 1970.";
-        families.seconds("process_start_time", help, MetricType::Gauge, seconds)?;
-    }
-    if let Some(seconds) = process.uptime_seconds {
-        families.seconds(
-            "process_uptime",
-            "For how long the process has run.",
-            MetricType::Gauge,
-            seconds,
-        )?;
+    let times = [
+        ("process_cpu", "CPU time, user and system.", MetricType::Counter, process.cpu_seconds),
+        ("process_start_time", "The start, since 1970.", MetricType::Gauge, process.start_unix_seconds),
+        ("process_uptime", "Since the start.", MetricType::Gauge, process.uptime_seconds),
+    ];
+    for (name, help, kind, value) in times {
+        if let Some(value) = value {
+            families.plain(name, help, Some(Unit::Seconds), kind, value)?;
+        }
     }
     Ok(())
 }
 
 /// A label with its value.
 type Label = (&'static str, Cow<'static, str>);
-
-/// For metrics that have no labels.
-const NO_LABEL: [Label; 0] = [];
 
 fn by_shard(values: impl Iterator<Item = u64>) -> Vec<([Label; 1], u64)> {
     let label = |shard: usize| [("shard", Cow::Owned(shard.to_string()))];
@@ -208,14 +201,9 @@ fn by_shard(values: impl Iterator<Item = u64>) -> Vec<([Label; 1], u64)> {
 
 /// The metric of a field of [`Counters`]: its name without the unit, and the unit.
 fn shard_metric(field: &str) -> (String, Option<Unit>) {
-    let (name, unit) = match field {
-        "bytes_received" => ("received", Some(Unit::Bytes)),
-        "bytes_sent" => ("sent", Some(Unit::Bytes)),
-        "outbox_bytes" => ("outbox", Some(Unit::Bytes)),
-        "conns" => ("connections", None),
-        field => (field, None),
-    };
-    (format!("shardcast_{name}"), unit)
+    let bytes = field.strip_prefix("bytes_").or_else(|| field.strip_suffix("_bytes"));
+    let name = if field == "conns" { "connections" } else { bytes.unwrap_or(field) };
+    (format!("shardcast_{name}"), bytes.map(|_| Unit::Bytes))
 }
 
 fn violation_kind(violation: Violation) -> &'static str {
@@ -241,22 +229,22 @@ struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.labelled(name, help, None, MetricType::Counter, &[(NO_LABEL, value)])
+        self.plain(name, help, None, MetricType::Counter, value)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.labelled(name, help, None, MetricType::Gauge, &[(NO_LABEL, value)])
+        self.plain(name, help, None, MetricType::Gauge, value)
     }
 
-    fn by_shard(
+    fn plain<V: Value>(
         &mut self,
         name: &str,
         help: &str,
         unit: Option<Unit>,
         kind: MetricType,
-        values: &[([Label; 1], u64)],
+        value: V,
     ) -> fmt::Result {
-        self.labelled(name, help, unit, kind, values)
+        encode(self.0.encode_descriptor(name, help, unit.as_ref(), kind)?, kind, value)
     }
 
     fn labelled<const N: usize>(
@@ -269,21 +257,9 @@ impl Families<'_> {
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), kind)?;
         for (labels, value) in values {
-            let metric = family.encode_family(labels)?;
-            match kind {
-                MetricType::Counter => ConstCounter::new(*value).encode(metric)?,
-                _ => ConstGauge::new(*value).encode(metric)?,
-            }
+            encode(family.encode_family(labels)?, kind, *value)?;
         }
         Ok(())
-    }
-
-    fn seconds(&mut self, name: &str, help: &str, kind: MetricType, value: f64) -> fmt::Result {
-        let metric = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
-        match kind {
-            MetricType::Counter => ConstCounter::new(value).encode(metric),
-            _ => ConstGauge::new(value).encode(metric),
-        }
     }
 
     fn info(&mut self, name: &str, help: &str, label: [(&'static str, &'static str); 1]) -> fmt::Result {
@@ -292,17 +268,14 @@ impl Families<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a metric can be worth: `u64`, `f64`.
+trait Value: EncodeCounterValue + EncodeGaugeValue {}
 
-    #[test]
-    fn the_fields_documented_as_gauges_are_gauges() {
-        let documented: Vec<&str> = Counters::FIELDS
-            .iter()
-            .filter(|(_, help)| help.contains("(gauge)"))
-            .map(|(name, _)| *name)
-            .collect();
-        assert_eq!(documented, SHARD_GAUGES);
+impl<V: EncodeCounterValue + EncodeGaugeValue> Value for V {}
+
+fn encode(metric: MetricEncoder<'_>, kind: MetricType, value: impl Value) -> fmt::Result {
+    match kind {
+        MetricType::Counter => ConstCounter::new(value).encode(metric),
+        _ => ConstGauge::new(value).encode(metric),
     }
 }
