@@ -35,9 +35,9 @@ pub struct Emit<'a> {
     /// Whom it is for; a client id that is nobody's reaches nobody.
     pub to: Destination<'a>,
     /// Event and data, validated.
-    pub payload: Payload<'a>,
+    pub payload: Payload,
     /// Client ids that do not get it; for rooms and broadcasts.
-    pub exclude: Vec<&'a str>,
+    pub exclude: Vec<String>,
 }
 
 /// Where a message went.

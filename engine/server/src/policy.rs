@@ -56,7 +56,9 @@ impl Rules {
     }
 
     fn authenticate(&self, data: &str) -> AuthOutcome {
-        let Ok(credentials) = serde_json::from_str::<Credentials<'_>>(data) else { return AuthOutcome::Refused };
+        let Ok(credentials) = serde_json::from_str::<Credentials<'_>>(data) else {
+            return AuthOutcome::Refused;
+        };
         let accept = |user: Option<UserId>, rooms: Vec<RoomPattern>, all: bool| {
             AuthOutcome::Accepted(Identity { user, context: Some(Arc::new(Grants { rooms, all })) })
         };
@@ -87,7 +89,8 @@ impl Rules {
 
     fn may_join(&self, grants: &Grants, room: &str) -> bool {
         room.len() <= self.room_name_bytes_max
-            && (grants.all || self.auth.rooms.iter().chain(&grants.rooms).any(|pattern| pattern.matches(room)))
+            && (grants.all
+                || self.auth.rooms.iter().chain(&grants.rooms).any(|pattern| pattern.matches(room)))
     }
 }
 

@@ -18,22 +18,19 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shardcast_shard::{
-    Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer,
-};
+use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
 use shardcast_wire::{http, message};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
 use crate::directory::Directory;
-use crate::driver::{AskFuture, IoDriver, ShardThread, listener};
+use crate::driver::{AskFuture, Ending, IoDriver, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
@@ -60,7 +57,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// io_uring was demanded and is not there.
-    #[error("server.io is \"uring\", but io_uring is not usable here: {0}; run `shardcast doctor`, or set server.io = \"auto\"")]
+    #[error(
+        "server.io is \"uring\", but io_uring is not usable here: {0}; run `shardcast doctor`, or set server.io = \"auto\""
+    )]
     NoUring(io::Error),
     /// The Redis settings make no sense.
     #[error("redis: {0}")]
@@ -203,6 +202,7 @@ impl Server {
 
     /// Stops accepting, turns readiness red and closes the connections with "come back" spread over the
     /// drain period. Returns at once.
+    #[expect(clippy::disallowed_methods, reason = "the stopping thread waits, not a shard's")]
     pub fn drain(&self) {
         self.engine.status().draining.store(true, Ordering::Release);
         for listener in &self.listeners {
@@ -245,9 +245,8 @@ fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {
 /// One set of listeners a shard. The first bind of an address is exclusive for a moment, because the
 /// kernel would let a second process of the same user share a port by mistake.
 fn bind_all(addresses: &[SocketAddr], shard_count: usize) -> Result<Vec<Vec<TcpListener>>, StartError> {
-    let listen = |address: SocketAddr| {
-        move |source| StartError::Listen { address, key: "server.listen", source }
-    };
+    let listen =
+        |address: SocketAddr| move |source| StartError::Listen { address, key: "server.listen", source };
     let mut sets: Vec<Vec<TcpListener>> = (0..shard_count).map(|_| Vec::new()).collect();
     for &wanted in addresses {
         if wanted.port() != 0 {
@@ -296,25 +295,27 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
     {
         core_affinity::set_for_current(cores[index % cores.len()]);
     }
+    let status = thread.engine.status();
     loop {
-        let ended = catch_unwind(AssertUnwindSafe(|| thread.run()));
-        match ended {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => {
+        match thread.run() {
+            Ok(Ending::Drained) => return,
+            Ok(Ending::Panicked) => {
+                status.process.shards_restarted.fetch_add(1, Ordering::Relaxed);
+                status.shards[thread.id.0 as usize].degraded.store(true, Ordering::Release);
+                thread.engine.router().directory().forget_shard(thread.id);
+                tracing::error!(
+                    shard = thread.id.0,
+                    "a shard panicked and restarts empty; this is a bug in Shardcast"
+                );
+                if status.draining.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+            Err(error) => {
                 tracing::error!(shard = thread.id.0, %error, "a shard cannot run");
                 // Nobody listens any more unless the process is just starting.
                 drop(thread.ready.send(Err(error)));
                 return;
-            }
-            Err(_) => {
-                let status = thread.engine.status();
-                status.process.shards_restarted.fetch_add(1, Ordering::Relaxed);
-                status.shards[thread.id.0 as usize].degraded.store(true, Ordering::Release);
-                thread.engine.router().directory().forget_shard(thread.id);
-                tracing::error!(shard = thread.id.0, "a shard panicked and restarts empty; this is a bug in Shardcast");
-                if status.draining.load(Ordering::Acquire) {
-                    return;
-                }
             }
         }
     }

@@ -30,7 +30,8 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// The next waiting connection, if there is one; never blocks.
 pub(super) fn accept(listener: RawFd) -> io::Result<Option<OwnedFd>> {
     // SAFETY: null address pointers are allowed by accept4(2).
-    let fd = unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+    let fd =
+        unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
     if fd >= 0 {
         // SAFETY: the descriptor was just made and nobody else owns it.
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));

@@ -32,6 +32,7 @@ use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender};
 use clock::Clock;
 use sends::Sends;
+pub use turn::Ending;
 use turn::Turns;
 
 /// Completions a shard's ring can hold before the kernel must keep them aside.
@@ -96,9 +97,8 @@ pub struct ShardThread {
 }
 
 impl ShardThread {
-    /// Runs the shard until it is drained. Errors: the kernel gives us no ring or no epoll. A panic inside
-    /// unwinds out of here; the caller restarts the shard.
-    pub fn run(&self) -> io::Result<()> {
+    /// Runs the shard until it is drained or panics. Errors: the kernel gives us no ring or no epoll.
+    pub fn run(&self) -> io::Result<Ending> {
         match self.io {
             IoDriver::Uring => {
                 let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
@@ -115,7 +115,7 @@ impl ShardThread {
         }
     }
 
-    async fn serve(&self, sends: Sends) -> io::Result<()> {
+    async fn serve(&self, sends: Sends) -> io::Result<Ending> {
         let clock = Clock::start();
         let shard = Shard::new(self.id, self.config.clone(), self.seed, clock.now());
         let asker = Asker {
@@ -136,8 +136,8 @@ impl ShardThread {
         tracing::debug!(shard = self.id.0, io = self.io.name(), "shard up");
         // Nobody listens after the start of the process.
         drop(self.ready.send(Ok(())));
-        turn::run(&turns, &self.mail, sends, status).await;
+        let ending = turn::run(&turns, &self.mail, sends, status).await;
         status.up.store(false, Ordering::Release);
-        Ok(())
+        Ok(ending)
     }
 }

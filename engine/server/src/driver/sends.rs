@@ -90,7 +90,9 @@ fn send_direct(fd: RawFd, bytes: &[u8]) -> Written {
 fn written(result: i32) -> Written {
     match result {
         took if took >= 0 => Written::Took(took as usize),
-        error if matches!(-error, libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM) => Written::Took(0),
+        error if matches!(-error, libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM) => {
+            Written::Took(0)
+        }
         _ => Written::Failed,
     }
 }
@@ -137,7 +139,8 @@ mod tests {
             let (broken, _peer) = pair();
             broken.shutdown(std::net::Shutdown::Write).expect("shutdown");
             let (b, mut b_peer) = pair();
-            let writes = [(a.as_raw_fd(), &b"one"[..]), (broken.as_raw_fd(), b"two"), (b.as_raw_fd(), b"three")];
+            let writes =
+                [(a.as_raw_fd(), &b"one"[..]), (broken.as_raw_fd(), b"two"), (b.as_raw_fd(), b"three")];
             let mut results = Vec::new();
             sends.submit(writes.into_iter(), &mut results);
             assert_eq!(results, [Written::Took(3), Written::Failed, Written::Took(5)]);

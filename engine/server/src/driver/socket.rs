@@ -17,13 +17,15 @@ const ACCEPTS_PER_WAKE: usize = 64;
 /// Pause after the process ran out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection is told that cannot be served.
-const SHED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+const SHED: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// Accepts until the shard drains.
 pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
     let mut spare = Spare::new();
     while !turns.draining() {
-        if let Err(error) = listener.readable(false).await {
+        let Some(ready) = turns.until_over(listener.readable(false)).await else { return };
+        if let Err(error) = ready {
             tracing::error!(%error, "waiting for connections failed; trying again");
             monoio::time::sleep(EXHAUSTED_PAUSE).await;
             continue;
@@ -69,7 +71,12 @@ fn open(turns: &Rc<Turns>, socket: OwnedFd) {
 fn shed(socket: &OwnedFd) {
     // SAFETY: a static slice. The answer is a courtesy: the socket closes whether it got out or not.
     unsafe {
-        libc::send(socket.as_raw_fd(), SHED.as_ptr().cast(), SHED.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        libc::send(
+            socket.as_raw_fd(),
+            SHED.as_ptr().cast(),
+            SHED.len(),
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+        )
     };
 }
 
@@ -123,9 +130,9 @@ pub(super) async fn mail_loop(turns: Rc<Turns>, eventfd: RawFd) {
     // is readable, which any descriptor that can be polled answers.
     let waker = unsafe { OwnedFd::from_raw_fd(libc::fcntl(eventfd, libc::F_DUPFD_CLOEXEC, 0)) };
     let waker = UnixStream::from_std(waker.into()).expect("an eventfd can be polled");
-    loop {
-        waker.readable(false).await.expect("an eventfd can be polled");
+    while let Some(ready) = turns.until_over(waker.readable(false)).await {
+        ready.expect("an eventfd can be polled");
         turns.mail_came();
-        turns.mail_seen().await;
+        turns.until_over(turns.mail_seen()).await;
     }
 }

@@ -1,8 +1,12 @@
 //! The turn: mail, time, effects, writes, once all readers have had their say.
+//!
+//! Everything that touches the shard goes through [`Turns::enter`]. A panic inside (our fault, never a
+//! peer's) ends the shard's run: its sockets are closed, its tasks end, and the thread starts it afresh.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,8 +15,8 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
-use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Shard};
 use shardcast_shard::flush::Written;
+use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Shard};
 use tokio::sync::mpsc;
 
 use super::asks::Asker;
@@ -33,6 +37,9 @@ const LETTERS_PER_TURN: usize = 1_024;
 const FRAME_BYTES_PER_TURN: usize = 8 << 20;
 /// Between two reports of the counters.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the tasks of a run may take to end after its sockets were cut, and how often to look.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+const CUT_POLL: Duration = Duration::from_millis(5);
 /// Random bytes fetched at a time; a client id takes 16.
 const ENTROPY_LEN: usize = 4_096;
 
@@ -71,13 +78,26 @@ struct Socket {
     reader_done: bool,
 }
 
+/// How a shard's run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every connection was closed, as asked.
+    Drained,
+    /// It panicked; its connections were cut.
+    Panicked,
+}
+
 /// Wakes the turn. Lives on one thread.
 #[derive(Default)]
 struct Signal {
     raised: Cell<bool>,
     mail: Cell<bool>,
+    /// The run is over: every task ends.
+    over: Cell<bool>,
     turn: RefCell<Option<Waker>>,
     mail_task: RefCell<Option<Waker>>,
+    /// Tasks that wait for something that may never come.
+    waiters: RefCell<Vec<Waker>>,
 }
 
 impl Signal {
@@ -86,6 +106,14 @@ impl Signal {
         if let Some(waker) = self.turn.borrow().as_ref() {
             waker.wake_by_ref();
         }
+    }
+
+    fn end(&self) {
+        self.over.set(true);
+        for waker in self.waiters.borrow_mut().drain(..) {
+            waker.wake();
+        }
+        self.raise();
     }
 }
 
@@ -114,88 +142,100 @@ impl Turns {
         self.engine.status().draining.load(Ordering::Acquire)
     }
 
+    /// Does something with the shard. `None`: the run is over, possibly because this panicked.
+    fn enter<T>(&self, work: impl FnOnce(&mut Core) -> T) -> Option<T> {
+        if self.signal.over.get() {
+            return None;
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut self.core.borrow_mut())));
+        if done.is_err() {
+            self.signal.end();
+        }
+        done.ok()
+    }
+
+    /// The same for what leads to a turn.
+    fn enter_and_raise<T>(&self, work: impl FnOnce(&mut Core) -> T) -> Option<T> {
+        let done = self.enter(work);
+        self.signal.raise();
+        done
+    }
+
+    /// Waits for `future`, or for the end of the run: then `None`.
+    pub(super) async fn until_over<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if self.signal.over.get() {
+                return Poll::Ready(None);
+            }
+            let mut waiters = self.signal.waiters.borrow_mut();
+            if !waiters.iter().any(|waiter| waiter.will_wake(cx.waker())) {
+                waiters.push(cx.waker().clone());
+            }
+            drop(waiters);
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
+    }
+
     /// A place for a new connection, unless the shard is full.
     pub(super) fn accept(&self) -> Option<ConnId> {
-        let mut core = self.core.borrow_mut();
-        let entropy = core.entropy.take();
-        let id = core.shard.handle_accept(self.clock.now(), entropy);
-        self.signal.raise();
-        id
+        self.enter_and_raise(|core| {
+            let entropy = core.entropy.take();
+            core.shard.handle_accept(self.clock.now(), entropy)
+        })?
     }
 
     /// Gives the connection its socket.
     pub(super) fn seat(&self, id: ConnId, stream: Rc<TcpStream>) {
-        let mut core = self.core.borrow_mut();
-        let slot = id.slot as usize;
-        if core.sockets.len() <= slot {
-            core.sockets.resize_with(slot + 1, || None);
-        }
-        core.sockets[slot] = Some(Socket { id, stream, dropped: false, reader_done: false });
+        self.enter(|core| {
+            let slot = id.slot as usize;
+            if core.sockets.len() <= slot {
+                core.sockets.resize_with(slot + 1, || None);
+            }
+            core.sockets[slot] = Some(Socket { id, stream, dropped: false, reader_done: false });
+        });
     }
 
     /// The connection never got a socket.
     pub(super) fn unseat(&self, id: ConnId) {
-        let mut core = self.core.borrow_mut();
-        core.shard.handle_closed(id);
-        core.run_effects(self);
+        self.enter_and_raise(|core| {
+            core.shard.handle_closed(id);
+            core.run_effects(self);
+        });
     }
 
     /// Reads what is there and hands it to the shard.
     pub(super) fn receive(&self, id: ConnId, fd: RawFd) -> Reading {
-        let mut core = self.core.borrow_mut();
-        let now = self.clock.now();
-        let mut reading = Reading::Goes;
-        for _ in 0..READS_PER_WAKE {
-            // SAFETY: the buffer is ours and as long as said; the call does not keep it.
-            let received = unsafe {
-                libc::recv(fd, core.scratch.as_mut_ptr().cast(), core.scratch.len(), libc::MSG_DONTWAIT)
-            };
-            if received > 0 {
-                core.feed(self, now, id, received as usize);
-                if core.is_dropped(id) {
-                    reading = Reading::Over;
-                    break;
-                }
-                if (received as usize) < SCRATCH_LEN {
-                    break;
-                }
-                continue;
-            }
-            let errno = std::io::Error::last_os_error().raw_os_error();
-            if received < 0 && matches!(errno, Some(libc::EAGAIN | libc::EINTR)) {
-                break;
-            }
-            let how = if received == 0 { HangUp::Eof } else { HangUp::Error };
-            core.shard.handle_hang_up(id, how);
-            core.run_effects(self);
-            reading = Reading::Over;
-            break;
-        }
-        self.signal.raise();
-        reading
+        self.enter_and_raise(|core| core.receive(self, id, fd)).unwrap_or(Reading::Over)
     }
 
     /// The socket could not be watched.
     pub(super) fn reader_failed(&self, id: ConnId) {
-        let mut core = self.core.borrow_mut();
-        core.shard.handle_hang_up(id, HangUp::Error);
-        core.run_effects(self);
-        self.signal.raise();
+        self.enter_and_raise(|core| {
+            core.shard.handle_hang_up(id, HangUp::Error);
+            core.run_effects(self);
+        });
     }
 
     /// The reader ended; the socket goes once the shard lets go of it too.
     pub(super) fn reader_done(&self, id: ConnId) {
-        let mut core = self.core.borrow_mut();
-        if let Some(socket) = core.socket_mut(id) {
-            socket.reader_done = true;
+        let known = self.enter(|core| {
+            if let Some(socket) = core.socket_mut(id) {
+                socket.reader_done = true;
+            }
+            core.release_if_over(id);
+        });
+        if known.is_none()
+            && let Some(socket) = self.core.borrow_mut().sockets.get_mut(id.slot as usize)
+        {
+            *socket = None;
         }
-        core.release_if_over(id);
     }
 
     /// The socket takes bytes again.
     pub(super) fn writable(&self, id: ConnId) {
-        self.core.borrow_mut().shard.handle_writable(id);
-        self.signal.raise();
+        self.enter_and_raise(|core| core.shard.handle_writable(id));
     }
 
     /// The mailbox rang.
@@ -217,35 +257,46 @@ impl Turns {
     }
 }
 
-/// Turns until the shard is drained and empty.
-pub(super) async fn run(turns: &Rc<Turns>, mail: &MailReceiver, mut sends: Sends, status: &ShardStatus) {
+/// Turns until the shard is drained and empty, or panicked.
+pub(super) async fn run(
+    turns: &Rc<Turns>,
+    mail: &MailReceiver,
+    mut sends: Sends,
+    status: &ShardStatus,
+) -> Ending {
     let mut results = Vec::new();
     let mut reported = Instant::now();
-    loop {
+    let ending = loop {
         wait(turns, reported + REPORT_INTERVAL).await;
-        let mut core = turns.core.borrow_mut();
-        core.take_mail(turns, mail);
-        let now = turns.clock.now();
-        if core.shard.poll_wake().is_some_and(|wake_ms| wake_ms <= now.ms) {
-            core.shard.handle_tick(now);
-        }
-        core.run_effects(turns);
-        core.write(turns, &mut sends, &mut results);
-        core.run_effects(turns);
-        let over = turns.draining() && core.shard.is_draining() && core.shard.is_empty();
-        if over || reported.elapsed() >= REPORT_INTERVAL {
-            reported = Instant::now();
-            status.report(core.shard.counters());
-        }
-        let waiting = std::mem::take(&mut core.await_writable);
-        let streams: Vec<_> = waiting.into_iter().filter_map(|id| core.stream(id).map(|s| (id, s))).collect();
-        drop(core);
-        for (id, stream) in streams {
+        let Some(waiting) = turns.enter(|core| core.turn(turns, mail, &mut sends, &mut results)) else {
+            break Ending::Panicked;
+        };
+        for (id, stream) in waiting {
             monoio::spawn(socket::wait_writable(turns.clone(), id, stream));
         }
-        if over {
-            return;
+        let drained = turns.draining() && turns.core.borrow().is_drained();
+        if drained || reported.elapsed() >= REPORT_INTERVAL {
+            reported = Instant::now();
+            status.report(turns.core.borrow().shard.counters());
         }
+        if drained {
+            break Ending::Drained;
+        }
+    };
+    turns.signal.end();
+    cut_all(turns).await;
+    ending
+}
+
+/// Closes what is still open and waits for the readers to end, so that no descriptor outlives the run.
+async fn cut_all(turns: &Rc<Turns>) {
+    for socket in turns.core.borrow().sockets.iter().flatten() {
+        // SAFETY: the descriptor is open as long as the stream is.
+        unsafe { libc::shutdown(socket.stream.as_raw_fd(), libc::SHUT_RDWR) };
+    }
+    let deadline = Instant::now() + CUT_TIMEOUT;
+    while Rc::strong_count(turns) > 1 && Instant::now() < deadline {
+        monoio::time::sleep(CUT_POLL).await;
     }
 }
 
@@ -265,6 +316,60 @@ async fn wait(turns: &Rc<Turns>, report_at: Instant) {
 }
 
 impl Core {
+    /// One turn. Returns the sockets to wait on for room.
+    fn turn(
+        &mut self,
+        turns: &Turns,
+        mail: &MailReceiver,
+        sends: &mut Sends,
+        results: &mut Vec<Written>,
+    ) -> Vec<(ConnId, Rc<TcpStream>)> {
+        self.take_mail(turns, mail);
+        let now = turns.clock.now();
+        if self.shard.poll_wake().is_some_and(|wake_ms| wake_ms <= now.ms) {
+            self.shard.handle_tick(now);
+        }
+        self.run_effects(turns);
+        self.write(turns, sends, results);
+        self.run_effects(turns);
+        let waiting = std::mem::take(&mut self.await_writable);
+        waiting.into_iter().filter_map(|id| self.stream(id).map(|stream| (id, stream))).collect()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.shard.is_draining() && self.shard.is_empty()
+    }
+
+    /// Reads a bounded number of times and feeds the shard.
+    fn receive(&mut self, turns: &Turns, id: ConnId, fd: RawFd) -> Reading {
+        let now = turns.clock.now();
+        for _ in 0..READS_PER_WAKE {
+            // SAFETY: the buffer is ours and as long as said; the call does not keep it.
+            let received = unsafe {
+                libc::recv(fd, self.scratch.as_mut_ptr().cast(), self.scratch.len(), libc::MSG_DONTWAIT)
+            };
+            if received > 0 {
+                self.feed(turns, now, id, received as usize);
+                if self.is_dropped(id) {
+                    return Reading::Over;
+                }
+                if (received as usize) < SCRATCH_LEN {
+                    break;
+                }
+                continue;
+            }
+            let errno = std::io::Error::last_os_error().raw_os_error();
+            if received < 0 && matches!(errno, Some(libc::EAGAIN | libc::EINTR)) {
+                break;
+            }
+            let how = if received == 0 { HangUp::Eof } else { HangUp::Error };
+            self.shard.handle_hang_up(id, how);
+            self.run_effects(turns);
+            return Reading::Over;
+        }
+        Reading::Goes
+    }
+
     /// Feeds received bytes to the shard, putting each question as it is raised.
     fn feed(&mut self, turns: &Turns, now: shardcast_shard::Now, id: ConnId, len: usize) {
         let mut used = 0;
