@@ -1,12 +1,17 @@
 //! `shardcast emit`: what is published, and through what.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
 use serde_json::value::RawValue;
+use shardcast_emitter::{Emitter, Forwarded, Message, Receipt, Target, User};
 
 use crate::config::{Loaded, RedisUrl, Secret};
+
+/// Sent to a server that asks for no key, as in dev mode; one that does refuses it.
+const NO_KEY: &str = "none";
 
 /// What `emit` does, for its help.
 pub(super) const LONG_ABOUT: &str = "\
@@ -24,7 +29,7 @@ Examples:
   shardcast emit room chat message '{\"text\":\"hello\"}'
   shardcast emit room chat typing '{}' --exclude 7f0c0f6e-1c0b-4a55-9f1b-6f5d3a1f6a11
   shardcast emit user u1 notice '\"your order has shipped\"'
-  shardcast emit broadcast maintenance null --redis-url redis://10.0.0.5
+  shardcast emit broadcast maintenance null --redis-url redis://redis.internal
   date +%s | shardcast emit --api https://live.example.com client 7f0c0f6e-1c0b-4a55-9f1b-6f5d3a1f6a11 time -";
 
 /// Arguments of `emit`.
@@ -90,35 +95,6 @@ pub struct EmitBody {
     pub data: String,
 }
 
-/// Whom an event is for, and what it is, checked.
-#[derive(Debug)]
-pub struct Emission {
-    /// Whom it is for.
-    pub target: EmitTarget,
-    /// Name of the event, not empty.
-    pub event: String,
-    /// Its data, valid JSON as it was written.
-    pub data: Box<RawValue>,
-}
-
-/// The target of an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EmitTarget {
-    /// A room, except these clients.
-    Room {
-        /// Its name.
-        room: String,
-        /// Ids of clients that do not get it.
-        exclude: Vec<String>,
-    },
-    /// A user, by the text of the id.
-    User(String),
-    /// A client, by its id.
-    Client(String),
-    /// Every authenticated client.
-    Everyone,
-}
-
 /// What an event is published through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Via {
@@ -145,9 +121,18 @@ pub enum EmitError {
     /// A name is empty.
     #[error("the {0} is empty")]
     Empty(&'static str),
-    /// Nothing in this build sends.
-    #[error("this build cannot publish; use the HTTP API: POST /api/emit")]
-    Unsupported,
+    /// It could not be sent, or nobody knows whether it was.
+    #[error("cannot publish {via}")]
+    Send {
+        /// Through what.
+        via: String,
+        /// Why.
+        #[source]
+        source: shardcast_emitter::EmitError,
+    },
+    /// The kernel gives no event loop.
+    #[error("cannot start an event loop")]
+    Runtime(#[source] io::Error),
 }
 
 impl EmitError {
@@ -159,16 +144,16 @@ impl EmitError {
 
 impl EmitTo {
     /// Checks the arguments; data that is `-` is read from `input`.
-    pub fn into_emission(self, input: impl Read) -> Result<Emission, EmitError> {
-        let (target, name, body) = match self {
-            Self::Room { room, body, exclude } => {
-                (EmitTarget::Room { room: room.clone(), exclude }, room, body)
-            }
-            Self::User { user, body } => (EmitTarget::User(user.clone()), user, body),
-            Self::Client { client, body } => (EmitTarget::Client(client.clone()), client, body),
-            Self::Broadcast { body } => (EmitTarget::Everyone, "everyone".to_owned(), body),
+    pub fn into_message(self, input: impl Read) -> Result<Message, EmitError> {
+        let (target, exclude, body) = match self {
+            Self::Room { room, body, exclude } => (Target::room(room), exclude, body),
+            Self::User { user, body } => (Target::user(user), Vec::new(), body),
+            Self::Client { client, body } => (Target::client(client), Vec::new(), body),
+            Self::Broadcast { body } => (Target::Broadcast, Vec::new(), body),
         };
-        if name.is_empty() {
+        if let Target::Room(name) | Target::User(User::Text(name)) | Target::Client(name) = &target
+            && name.is_empty()
+        {
             return Err(EmitError::Empty("target"));
         }
         let EmitBody { event, data } = body;
@@ -177,7 +162,8 @@ impl EmitTo {
         }
         let data = if data == "-" { io::read_to_string(input).map_err(EmitError::Input)? } else { data };
         let data = RawValue::from_string(data.trim().to_owned()).map_err(EmitError::Data)?;
-        Ok(Emission { target, event, data })
+        let message = Message::new(target, event).with_raw_data(data);
+        Ok(if exclude.is_empty() { message } else { message.excluding(exclude) })
     }
 }
 
@@ -202,13 +188,52 @@ impl Via {
     }
 }
 
-/// Publishes what `args` say.
-pub fn run(args: EmitArgs, loaded: &Loaded) -> Result<(), EmitError> {
-    let emission = args.to.into_emission(io::stdin())?;
-    let via = Via::choose(args.api, args.key, loaded);
-    send(&emission, &via)
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redis(url) => write!(f, "through Redis at {url}"),
+            Self::Api { url, .. } => write!(f, "through the API at {url}"),
+        }
+    }
 }
 
-fn send(_emission: &Emission, _via: &Via) -> Result<(), EmitError> {
-    Err(EmitError::Unsupported)
+/// Publishes what `args` say, and tells where it went.
+pub fn run(args: EmitArgs, loaded: &Loaded) -> Result<(), EmitError> {
+    let message = args.to.into_message(io::stdin())?;
+    let via = Via::choose(args.api, args.key, loaded);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let receipt = runtime
+        .map_err(EmitError::Runtime)?
+        .block_on(send(&message, &via))
+        .map_err(|source| EmitError::Send { via: via.to_string(), source })?;
+    println!("{}", told(receipt));
+    Ok(())
+}
+
+async fn send(message: &Message, via: &Via) -> Result<Receipt, shardcast_emitter::EmitError> {
+    let emitter = match via {
+        Via::Redis(url) => Emitter::redis(url.expose())?,
+        Via::Api { url, key } => Emitter::http(url, key.as_ref().map_or(NO_KEY, Secret::expose))?,
+    };
+    emitter.emit(message).await
+}
+
+fn told(receipt: Receipt) -> String {
+    match receipt {
+        Receipt::Redis { servers: 0 } => "Redis took it, but no server is subscribed".to_owned(),
+        Receipt::Redis { servers } => format!("Redis took it for {servers} subscription(s)"),
+        Receipt::Api { shards, redis } => {
+            let here = match shards {
+                0 => "nobody concerned is connected there".to_owned(),
+                _ => format!("{shards} shard(s) deliver it"),
+            };
+            let others = match redis {
+                Forwarded::Queued => "; on its way to the other servers",
+                Forwarded::LocalOnly => "; Redis is away, so the other servers miss it",
+                _ => "",
+            };
+            format!("the server took it: {here}{others}")
+        }
+        _ => "it was taken".to_owned(),
+    }
 }

@@ -2,7 +2,10 @@
 
 use clap::CommandFactory;
 
-use super::emit::{EmitError, EmitTarget, Via};
+use serde_json::value::RawValue;
+use shardcast_emitter::Target;
+
+use super::emit::{EmitError, Via};
 use super::*;
 use crate::config::{FileChoice, Machine, Sources};
 
@@ -109,29 +112,28 @@ fn flags_may_stand_before_or_after_the_command() {
 
 #[test]
 fn emit_takes_a_target_an_event_and_json() {
-    let cases: [(&[&str], EmitTarget, &str); 4] = [
+    let cases: [(&[&str], Target, &[&str], &str); 4] = [
         (
             &["emit", "room", "chat", "message", r#"{"a": 1}"#, "--exclude", "x", "--exclude", "y"],
-            EmitTarget::Room { room: "chat".to_owned(), exclude: vec!["x".to_owned(), "y".to_owned()] },
+            Target::room("chat"),
+            &["x", "y"],
             r#"{"a": 1}"#,
         ),
-        (&["emit", "user", "u1", "message", "\"text\""], EmitTarget::User("u1".to_owned()), "\"text\""),
-        (&["emit", "client", "c1", "message", "-"], EmitTarget::Client("c1".to_owned()), "[1, 2]"),
-        (&["emit", "broadcast", "message", " null "], EmitTarget::Everyone, "null"),
+        (&["emit", "user", "u1", "message", "\"text\""], Target::user("u1"), &[], "\"text\""),
+        (&["emit", "client", "c1", "message", "-"], Target::client("c1"), &[], "[1, 2]"),
+        (&["emit", "broadcast", "message", " null "], Target::Broadcast, &[], "null"),
     ];
-    for (args, target, data) in cases {
-        let emission =
-            emit(args).to.into_emission(&b"[1, 2]\n"[..]).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(
-            (emission.target, emission.event.as_str(), emission.data.get()),
-            (target, "message", data)
-        );
+    for (args, target, exclude, data) in cases {
+        let message = emit(args).to.into_message(&b"[1, 2]\n"[..]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((&message.target, message.event.as_str()), (&target, "message"));
+        assert_eq!(message.data.as_deref().map(RawValue::get), Some(data));
+        assert_eq!(message.exclude.unwrap_or_default(), exclude);
     }
 }
 
 #[test]
 fn emit_refuses_what_cannot_be_published() {
-    let refuse = |args: &[&str]| emit(args).to.into_emission(&b""[..]).expect_err("it cannot be published");
+    let refuse = |args: &[&str]| emit(args).to.into_message(&b""[..]).expect_err("it cannot be published");
     assert!(matches!(refuse(&["emit", "room", "chat", "message", "text"]), EmitError::Data(_)));
     assert!(matches!(refuse(&["emit", "room", "chat", "message", "-"]), EmitError::Data(_)));
     assert!(matches!(refuse(&["emit", "room", "", "message", "1"]), EmitError::Empty("target")));
