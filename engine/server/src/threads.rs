@@ -9,7 +9,7 @@
 //!                 stop ────┤                            mail │ ▲ publishes (bounded)
 //!                    ┌─────┴─────┐  mail               ┌─────┴─┴───┐
 //!                    │sc-control │────────────────────>│  router   │ by the directory
-//!                    │tokio+axum │<─ hand-offs, asks ─┐└─────┬─────┘
+//!                    │tokio,hyper│<─ hand-offs, asks ─┐└─────┬─────┘
 //!                    └───────────┘       (bounded)    │      │ mail (bounded, one eventfd a shard)
 //!                                                ┌────┴──────┴─────┐
 //!                                                │  sc-shard-0..n  │ monoio, pinned, own listeners
