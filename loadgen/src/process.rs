@@ -1,0 +1,105 @@
+//! CPU time and resident memory of a process, read from `/proc`.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a process could not be measured.
+#[derive(Debug, Error)]
+pub(crate) enum ProcessError {
+    #[error("process {pid} cannot be watched: {source}; does it run, and as the same user?")]
+    Unreadable { pid: u32, source: io::Error },
+    #[error("{} has an unexpected form", path.display())]
+    Malformed { path: PathBuf },
+}
+
+/// CPU time of a thread or process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CpuTime {
+    /// Time spent running, in nanoseconds.
+    pub(crate) run_ns: u64,
+    /// Time spent ready to run while others ran, in nanoseconds.
+    pub(crate) wait_ns: u64,
+}
+
+impl CpuTime {
+    /// What was spent since an earlier reading.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            run_ns: self.run_ns.saturating_sub(earlier.run_ns),
+            wait_ns: self.wait_ns.saturating_sub(earlier.wait_ns),
+        }
+    }
+}
+
+/// CPU time of all threads of a process that live; threads that ended are not counted.
+pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, ProcessError> {
+    let unreadable = |source| ProcessError::Unreadable { pid, source };
+    let mut total = CpuTime::default();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(unreadable)? {
+        let path = task.map_err(unreadable)?.path().join("schedstat");
+        // A thread may end between the listing and the reading.
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let thread = parse_schedstat(&text).ok_or(ProcessError::Malformed { path })?;
+        total.run_ns += thread.run_ns;
+        total.wait_ns += thread.wait_ns;
+    }
+    Ok(total)
+}
+
+/// CPU time of one thread of this process.
+pub(crate) fn own_thread_cpu_time(thread_id: u32) -> Result<CpuTime, ProcessError> {
+    let path = PathBuf::from(format!("/proc/self/task/{thread_id}/schedstat"));
+    let text = fs::read_to_string(&path)
+        .map_err(|source| ProcessError::Unreadable { pid: std::process::id(), source })?;
+    parse_schedstat(&text).ok_or(ProcessError::Malformed { path })
+}
+
+/// Resident bytes of a process.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64, ProcessError> {
+    // statm may lag by a batch of pages per thread; the rollup walks the page tables, and is exact.
+    for (file, key) in [("smaps_rollup", "Rss:"), ("status", "VmRSS:")] {
+        let path = PathBuf::from(format!("/proc/{pid}/{file}"));
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        return parse_kibibytes(&text, key).ok_or(ProcessError::Malformed { path });
+    }
+    let source = io::ErrorKind::NotFound.into();
+    Err(ProcessError::Unreadable { pid, source })
+}
+
+fn parse_schedstat(text: &str) -> Option<CpuTime> {
+    let mut fields = text.split_ascii_whitespace().map(str::parse);
+    Some(CpuTime { run_ns: fields.next()?.ok()?, wait_ns: fields.next()?.ok()? })
+}
+
+fn parse_kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_proc_are_read() {
+        assert_eq!(parse_schedstat("12 34 5\n"), Some(CpuTime { run_ns: 12, wait_ns: 34 }));
+        assert_eq!(parse_schedstat("12\n"), None);
+        let rollup = "00400000-7fff [rollup]\nRss:                1052 kB\nPss:   1 kB\n";
+        assert_eq!(parse_kibibytes(rollup, "Rss:"), Some(1052 * 1024));
+        assert_eq!(parse_kibibytes(rollup, "VmRSS:"), None);
+    }
+
+    #[test]
+    fn this_process_can_be_measured() {
+        let pid = std::process::id();
+        assert!(resident_bytes(pid).expect("readable") > 100_000);
+        assert!(cpu_time(pid).expect("readable").run_ns > 0);
+        assert!(own_thread_cpu_time(crate::sys::thread_id()).is_ok());
+        assert!(cpu_time(u32::MAX).is_err());
+        assert!(resident_bytes(u32::MAX).is_err());
+    }
+}

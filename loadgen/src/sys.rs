@@ -1,0 +1,62 @@
+//! The few things the standard library does not offer: the monotonic clock as a number, the descriptor limit, the
+//! id of a thread, one socket option, and a pause. The only unsafe code of the crate.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::thread;
+use std::time::Duration;
+
+/// The monotonic clock, in nanoseconds; equal in all processes of a machine.
+pub(crate) fn now_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer, and the call keeps nothing.
+    let outcome = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    assert_eq!(outcome, 0, "Linux always has CLOCK_MONOTONIC");
+    // The clock counts from boot, so both parts are positive and fit.
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Suspends the calling thread, which holds no connections.
+#[expect(clippy::disallowed_methods, reason = "publishing by the clock is waiting for the clock")]
+pub(crate) fn pause(span: Duration) {
+    thread::sleep(span);
+}
+
+/// The kernel's id of the calling thread, as in `/proc/self/task`.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }.unsigned_abs()
+}
+
+/// Raises the soft limit of open descriptors to the hard one, which it returns.
+pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer, and the call keeps nothing.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: reads `limit` during the call only.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_max)
+}
+
+/// Leaves the choice of the source port to `connect`, which may reuse a port towards another destination; `bind`
+/// alone would take it from all (ip(7), `IP_BIND_ADDRESS_NO_PORT`).
+pub(crate) fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: `on` outlives the call and `length` is its size.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

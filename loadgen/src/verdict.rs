@@ -1,0 +1,112 @@
+//! Who was the limit: the server, the generator, or neither. Pure.
+//!
+//! A generator that is the limit measures itself; its figures must not be taken for the server's.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::scenario::Pace;
+
+/// A thread that wants the CPU for more than this share of the time is taken for the limit.
+const BUSY_SHARE_MAX: f64 = 0.9;
+/// A send lag that stays below this does not count as growing, in nanoseconds.
+const LAG_NS_MIN: u64 = 1_000_000;
+
+/// What was seen while measuring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Observed {
+    /// Share of the time the busiest thread of the generator ran or wanted to run.
+    pub(crate) generator_share: f64,
+    /// Cores' worth of CPU time the server used, when it was watched.
+    pub(crate) server_cores: Option<f64>,
+    /// Mean lag of sending in the first and the last third of the time, in nanoseconds.
+    pub(crate) lag_thirds_ns: (u64, u64),
+    /// When publications were due.
+    pub(crate) pace: Pace,
+}
+
+/// Who was the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "limit")]
+pub(crate) enum Verdict {
+    /// The generator's own threads: no capacity can be told.
+    GeneratorBusy { share: f64 },
+    /// The generator fell behind its own schedule: no capacity can be told.
+    GeneratorLate { first_us: u64, last_us: u64 },
+    /// The server.
+    Server { cores: f64 },
+    /// Nobody: the pace asked for no more.
+    Nobody,
+}
+
+impl Verdict {
+    /// Judges what was seen; in doubt against the generator.
+    pub(crate) fn of(observed: &Observed) -> Self {
+        let (first_ns, last_ns) = observed.lag_thirds_ns;
+        let is_open = matches!(observed.pace, Pace::Open { .. });
+        if observed.generator_share > BUSY_SHARE_MAX {
+            Self::GeneratorBusy { share: observed.generator_share }
+        } else if is_open && last_ns > LAG_NS_MIN && last_ns > 2 * first_ns {
+            Self::GeneratorLate { first_us: first_ns / 1_000, last_us: last_ns / 1_000 }
+        } else {
+            match observed.server_cores {
+                Some(cores) if cores > BUSY_SHARE_MAX => Self::Server { cores },
+                _ => Self::Nobody,
+            }
+        }
+    }
+
+    /// Whether figures of the server may be derived from the rate that was reached.
+    pub(crate) fn is_generator(self) -> bool {
+        matches!(self, Self::GeneratorBusy { .. } | Self::GeneratorLate { .. })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GeneratorBusy { share } => {
+                write!(
+                    f,
+                    "generator-bound: one of its threads wanted the CPU {:.0} % of the time",
+                    share * 100.0
+                )
+            }
+            Self::GeneratorLate { first_us, last_us } => {
+                write!(
+                    f,
+                    "generator-bound: publications left {first_us} µs late at first, {last_us} µs at last"
+                )
+            }
+            Self::Server { cores } => write!(f, "server-bound: it used {cores:.2} cores"),
+            Self::Nobody => write!(f, "neither side was at its limit"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_suspected_first() {
+        let open = Pace::Open { per_second: 100.0 };
+        let closed = Pace::Closed { window: 1, burst: 1 };
+        let late = Verdict::GeneratorLate { first_us: 600, last_us: 2_000 };
+        let table = [
+            (0.95, Some(1.0), (0, 0), closed, Verdict::GeneratorBusy { share: 0.95 }),
+            (0.90, Some(0.95), (0, 0), closed, Verdict::Server { cores: 0.95 }),
+            (0.50, Some(0.50), (0, 0), closed, Verdict::Nobody),
+            (0.50, None, (0, 0), closed, Verdict::Nobody),
+            (0.50, Some(1.0), (600_000, 2_000_000), open, late),
+            (0.50, Some(1.0), (600_000, 2_000_000), closed, Verdict::Server { cores: 1.0 }),
+            (0.50, Some(0.5), (1_500_000, 2_000_000), open, Verdict::Nobody),
+            (0.50, Some(0.5), (10, 900_000), open, Verdict::Nobody),
+        ];
+        for (generator_share, server_cores, lag_thirds_ns, pace, expected) in table {
+            let observed = Observed { generator_share, server_cores, lag_thirds_ns, pace };
+            assert_eq!(Verdict::of(&observed), expected, "{observed:?}");
+        }
+    }
+}
