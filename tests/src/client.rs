@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// How long the client waits for something that should arrive at once.
-pub const REPLY_WITHIN: Duration = Duration::from_secs(5);
+/// How long the client waits for something that should arrive at once: long, as other tests share the machine.
+pub const REPLY_WITHIN: Duration = Duration::from_secs(20);
 
 /// Key and answer of the sample handshake (RFC 6455 §1.3).
 const SAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -27,6 +27,9 @@ const FIN: u8 = 0x80;
 /// What `fence` sends, and the message an Ignis server answers it with in any state.
 const NOT_JSON: &str = "{";
 const NOT_JSON_ANSWER: &str = r#"{"event":"error","data":{"message":"Invalid message format"}}"#;
+
+/// Payload of the ping of `settle`.
+const SETTLE: &[u8] = b"settle";
 
 /// The opcodes of RFC 6455 §5.2.
 pub mod opcode {
@@ -110,9 +113,22 @@ impl Client {
     pub fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, REPLY_WITHIN)
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        Self::from_stream(stream)
+    }
+
+    /// Takes over a connected socket, for tests that set options before connecting.
+    ///
+    /// # Panics
+    /// When the socket takes no options.
+    pub fn from_stream(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(REPLY_WITHIN)).expect("a write timeout");
         Self { stream, unread: Vec::new(), pending: VecDeque::new() }
+    }
+
+    /// The socket, to look at or to set options of; reading from it loses frames.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     /// Connects and upgrades at `path`.
@@ -163,6 +179,14 @@ impl Client {
         Response { head, status, body: self.take(body_len) }
     }
 
+    /// Whether the server has sent anything that is not taken yet, or ended the connection, within `patience`.
+    ///
+    /// # Panics
+    /// When the socket cannot be read.
+    pub fn has_unread_within(&mut self, patience: Duration) -> bool {
+        !self.unread.is_empty() || self.read_more(Instant::now() + patience) != Err(NoFrame::Timeout)
+    }
+
     /// Sends bytes as they are.
     ///
     /// # Errors
@@ -210,6 +234,14 @@ impl Client {
     /// When the server has reset the connection.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("ending the sending direction");
+    }
+
+    /// Ends the connection with RST, whatever is unread on either side.
+    ///
+    /// # Panics
+    /// When the socket takes no options.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// What the server does next, within `REPLY_WITHIN`.
@@ -308,7 +340,46 @@ impl Client {
         }
     }
 
-    /// What had arrived when the last `fence` returned and has not been received since.
+    /// Waits until the server has handled all that was sent so far, by a ping: unlike a fence it leaves no trace in
+    /// the server's counters of mistakes. What arrives before the pong is kept for `recv`.
+    ///
+    /// # Panics
+    /// When the connection ends or the pong does not arrive.
+    pub fn settle(&mut self) {
+        self.send_ping(SETTLE);
+        let deadline = Instant::now() + REPLY_WITHIN;
+        loop {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.frame_within(remaining).map_or_else(Received::from, message) {
+                Received::Pong(payload) if payload == SETTLE => return,
+                end @ (Received::Eof | Received::Cut | Received::Timeout) => panic!("no pong: {end:?}"),
+                received => self.pending.push_back(received),
+            }
+        }
+    }
+
+    /// Closes in order: close frame, its echo, FIN. What arrives before the echo is thrown away.
+    ///
+    /// # Panics
+    /// When the server does not answer as RFC 6455 §5.5.1 asks.
+    pub fn leave(mut self) {
+        self.send_close(1000, "");
+        loop {
+            match self.recv() {
+                Received::Close(code, _) => {
+                    assert_eq!(code, Some(1000), "not the echo of the close frame");
+                    assert_eq!(self.recv(), Received::Eof, "after the echo of the close frame");
+                    return;
+                }
+                end @ (Received::Eof | Received::Cut | Received::Timeout) => {
+                    panic!("no echo of the close frame: {end:?}")
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What had arrived when the last `fence` or `settle` returned and has not been received since.
     pub fn take_pending(&mut self) -> Vec<Received> {
         self.pending.drain(..).collect()
     }

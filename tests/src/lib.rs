@@ -4,8 +4,13 @@
 //! and on loopback only. Its functions panic on any surprise, naming what happened and what to do, so that a test
 //! reads as the scenario alone.
 
+pub mod binary;
 pub mod bun;
+pub mod bystander;
 pub mod client;
+pub mod conformance;
+pub mod http;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod server;

@@ -1,0 +1,254 @@
+//! 28, 33 and 36 to 38: what sockets, buffers and descriptors are put through.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::json;
+use shardcast::config::IoDriver;
+use shardcast_tests::binary::Binary;
+use shardcast_tests::bystander::Bystander;
+use shardcast_tests::client::{Client, Received, masked_frame, opcode};
+use shardcast_tests::server::{ECHO, one_shard, with_echo};
+use shardcast_wire::ignis::Destination;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::arena::Arena;
+
+const FIN: u8 = 0x80;
+const MIB: usize = 1 << 20;
+
+/// A client whose kernel takes in little: the server's writes to it are short.
+fn small_window(address: SocketAddr, path: &str) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    socket.set_recv_buffer_size(4 << 10).expect("SO_RCVBUF");
+    socket.connect(&address.into()).expect("connecting");
+    let mut client = Client::from_stream(TcpStream::from(socket));
+    let answer = client.upgrade(path, "");
+    assert_eq!(answer.status, 101, "{answer:?}");
+    client
+}
+
+/// In a process of its own, whose memory nobody else uses.
+#[test]
+fn attack_28_a_declared_gigabyte_allocates_nothing() {
+    let mounts = "[[mounts]]\n[[mounts]]\npath = \"/echo\"\ndialect = \"echo\"\nmessage_bytes_max = \"1GiB\"\n\
+                  outbox_bytes_max = \"1GiB\"\n";
+    let server = Binary::start_with_file(mounts, &["--dev", "--shards", "1"]);
+    let mut bystander = Bystander::of_address(server.address());
+    bystander.is_well();
+    let before = server.resident_bytes();
+    let gigabyte = (1u64 << 30).to_be_bytes();
+    let header = [&[FIN | opcode::BINARY, 0x80 | 127][..], &gigabyte, &[1, 2, 3, 4], b"begun"].concat();
+    let mut clients: Vec<_> = (0..100)
+        .map(|_| {
+            let mut client = Client::connect(server.address(), ECHO);
+            client.send_raw(&header).expect("sending");
+            client
+        })
+        .collect();
+    // The header of the last was read when the bytes after it have been.
+    bystander.is_well();
+    for client in &mut clients {
+        assert!(
+            !client.has_unread_within(Duration::from_millis(1)),
+            "a message as long as allowed is waited for"
+        );
+    }
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 32 * MIB, "a hundred declared gigabytes took {grown} bytes");
+    drop(clients);
+    bystander.leave();
+}
+
+#[test]
+fn attack_33_a_ping_flood_queues_one_pong_and_honest_peers_keep_theirs() {
+    let mut arena = Arena::new();
+    let before = arena.before().clone();
+    let mut honest = arena.ws();
+    let mut flooder = small_window(arena.server.address(), "/ws");
+    let ping =
+        |number: u32| masked_frame(FIN | opcode::PING, &[&number.to_be_bytes()[..], &[b'p'; 121]].concat());
+    let mut sent = 0;
+    // 13 MB of pings a round; their pongs fill what the kernels hold.
+    let full = loop {
+        for _ in 0..100 {
+            let batch: Vec<u8> = (sent..sent + 1_000).flat_map(ping).collect();
+            flooder.send_raw(&batch).expect("sending");
+            sent += 1_000;
+        }
+        honest.settle();
+        let now = arena.server.counts();
+        if now.of("pongs_coalesced") > 0 {
+            break now;
+        }
+    };
+    assert!(
+        full.of("outbox_bytes") < 2 * MIB as u64,
+        "{} bytes of pongs are queued",
+        full.of("outbox_bytes")
+    );
+    assert_eq!(full.incidents_since(&before).into_keys().collect::<Vec<_>>(), ["pongs_coalesced"]);
+
+    // The latest ping is answered, as RFC 6455 §5.5.3 allows, and every pong is of a ping, in order.
+    let last = masked_frame(FIN | opcode::PING, b"last");
+    flooder.send_raw(&last).expect("sending");
+    let mut previous = None;
+    loop {
+        match flooder.recv() {
+            Received::Pong(payload) if payload == b"last" => break,
+            Received::Pong(payload) => {
+                let number = u32::from_be_bytes(payload[..4].try_into().expect("a number"));
+                assert!(Some(number) > previous, "pong {number} after {previous:?}");
+                previous = Some(number);
+            }
+            other => panic!("{other:?} instead of a pong"),
+        }
+    }
+    assert!(previous < Some(sent - 1), "nothing was coalesced");
+    flooder.leave();
+    honest.leave();
+    let coalesced = arena.server.counts().of("pongs_coalesced");
+    arena.attack("33", &[("pongs_coalesced", coalesced - before.of("pongs_coalesced"))], |_| {});
+    arena.end();
+}
+
+#[test]
+fn attack_36_resets_half_closes_and_ends_inside_a_frame_are_hang_ups() {
+    let hang_up: &[(&str, u64)] = &[("hang_ups", 1)];
+    let mut arena = Arena::new();
+    let half_a_frame = &masked_frame(FIN | opcode::TEXT, b"{}")[..5];
+    arena.attack("36 RST before a byte", hang_up, |arena| arena.raw().reset());
+    arena.attack("36 RST after the upgrade", hang_up, |arena| arena.ws().reset());
+    arena.attack("36 RST of a member", hang_up, |arena| {
+        let (mut client, _) = arena.server.client("gone");
+        client.send_json(&json!({"event": "join", "data": {"rooms": ["a", "b"]}}));
+        client.settle();
+        client.reset();
+    });
+    arena.attack("36 FIN inside a head", hang_up, |arena| {
+        let mut client = arena.raw();
+        client.send_raw(b"GET /ws HT").expect("sending");
+        client.finish();
+        assert_eq!(client.recv(), Received::Eof);
+    });
+    arena.attack("36 half-close", hang_up, |arena| {
+        let mut client = arena.ws();
+        client.finish();
+        assert_eq!(client.recv(), Received::Eof);
+    });
+    for (label, bytes) in [("a header", &half_a_frame[..1]), ("a frame", half_a_frame)] {
+        arena.attack(&format!("36 FIN inside {label}"), hang_up, |arena| {
+            let mut client = arena.ws();
+            client.send_raw(bytes).expect("sending");
+            client.finish();
+            assert_eq!(client.recv(), Received::Eof);
+        });
+    }
+    arena.attack("36 FIN inside a message", hang_up, |arena| {
+        let mut client = arena.ws();
+        client.send_raw(&masked_frame(opcode::TEXT, b"{")).expect("sending");
+        client.finish();
+        assert_eq!(client.recv(), Received::Eof);
+    });
+    arena.attack("36 FIN right after a close frame", &[], |arena| {
+        let mut client = arena.ws();
+        client.send_close(1000, "");
+        client.finish();
+        assert_eq!(client.recv(), Received::Close(Some(1000), String::new()));
+        assert_eq!(client.recv(), Received::Eof);
+    });
+    arena.end();
+}
+
+/// A message larger than any read buffer comes in pieces of every size and goes out as the peer takes it.
+fn messages_over_many_buffers(io: IoDriver) {
+    let mut config = with_echo(one_shard());
+    config.server.io = io;
+    let mut arena = Arena::with(config);
+    let message: Vec<u8> = (0..3 * MIB).map(|at| (at % 251) as u8).collect();
+    for piece_len in [1 << 10, 65_535, 65_536, 65_537, 200_000, 3 * MIB] {
+        arena.attack(&format!("37 pieces of {piece_len}"), &[], |arena| {
+            let mut client = small_window(arena.server.address(), ECHO);
+            let frame = masked_frame(FIN | opcode::BINARY, &message);
+            for piece in frame.chunks(piece_len) {
+                client.send_raw(piece).expect("sending");
+            }
+            assert!(client.recv() == Received::Binary(message.clone()), "not the message that was sent");
+            client.leave();
+        });
+    }
+    arena.attack("37 many at once", &[], |arena| {
+        let mut clients: Vec<_> = (0..400).map(|_| arena.echo()).collect();
+        let big = masked_frame(FIN | opcode::BINARY, &message[..100_000]);
+        for client in &mut clients {
+            client.send_raw(&big).expect("sending");
+        }
+        for mut client in clients {
+            assert!(
+                client.recv() == Received::Binary(message[..100_000].to_vec()),
+                "not the message that was sent"
+            );
+            client.leave();
+        }
+    });
+    arena.end();
+}
+
+#[test]
+fn attack_37_short_reads_and_writes_on_io_uring() {
+    messages_over_many_buffers(IoDriver::Uring);
+}
+
+#[test]
+fn attack_37_short_reads_and_writes_on_epoll() {
+    messages_over_many_buffers(IoDriver::Epoll);
+}
+
+/// A connection that waits for bytes and for room in its socket is reset, and its descriptor is the next one's.
+fn descriptors_reused(io: IoDriver) {
+    const ROUNDS: u64 = 150;
+    let mut config = with_echo(one_shard());
+    config.server.io = io;
+    config.mounts[0].outbox_bytes_max = 16 * MIB;
+    let mut arena = Arena::with(config);
+    let filler = format!("\"{}\"", "old ".repeat(64 << 10));
+    let mut lost = 0;
+    let before = arena.before().clone();
+    let mut stuffed = Vec::new();
+    for round in 0..ROUNDS {
+        let mut client = small_window(arena.server.address(), "/ws");
+        let id = client.authenticate("token", "old")["id"].as_str().expect("a client id").to_owned();
+        for _ in 0..24 {
+            arena.server.emit(Destination::Client(id.as_str().into()), "old", &filler);
+        }
+        stuffed.push(client);
+        if stuffed.len() < 3 {
+            continue;
+        }
+        if round == 2 {
+            arena.server.wait_until("a backlog", |counts| counts.of("outbox_bytes") > 0);
+        }
+        stuffed.drain(..).for_each(Client::reset);
+        for _ in 0..3 {
+            // The first thing heard on the reused descriptor is the answer to its own upgrade.
+            let mut fresh = arena.ws();
+            fresh.settle();
+            assert_eq!(fresh.take_pending(), [], "a message of another connection");
+            fresh.leave();
+        }
+    }
+    let after = arena.server.wait_until("all to be gone", |counts| counts.of("conns") == before.of("conns"));
+    lost += after.of("dropped_disconnected");
+    arena.attack("38", &[("hang_ups", ROUNDS), ("dropped_disconnected", lost)], |_| {});
+    arena.end();
+}
+
+#[test]
+fn attack_38_a_reused_descriptor_carries_nothing_over_on_io_uring() {
+    descriptors_reused(IoDriver::Uring);
+}
+
+#[test]
+fn attack_38_a_reused_descriptor_carries_nothing_over_on_epoll() {
+    descriptors_reused(IoDriver::Epoll);
+}
