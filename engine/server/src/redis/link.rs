@@ -220,6 +220,52 @@ mod tests {
         Link::new("127.0.0.1:6379".to_owned(), Duration::from_secs(5), status)
     }
 
+    /// Keeps the levels of what is logged.
+    #[derive(Clone, Default)]
+    struct Levels(Arc<Mutex<Vec<tracing::Level>>>);
+
+    impl tracing::Subscriber for Levels {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, event: &tracing::Event<'_>) {
+            self.0.lock().expect("no test panics here").push(*event.metadata().level());
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn attack_81_an_outage_is_one_line_at_its_start_and_one_at_its_end() {
+        let levels = Levels::default();
+        tracing::subscriber::with_default(levels.clone(), || {
+            let link = link();
+            link.up(Half::Publisher);
+            link.up(Half::Subscriber);
+            for half in [Half::Subscriber, Half::Publisher] {
+                link.down(half, Trouble::Lost);
+            }
+            for _ in 0..1_000 {
+                link.down(Half::Publisher, Trouble::Unreachable(std::io::ErrorKind::ConnectionRefused));
+                link.down(Half::Subscriber, Trouble::Timeout);
+            }
+            link.down(Half::Subscriber, Trouble::Loading);
+            link.down(Half::Publisher, Trouble::Loading);
+            link.up(Half::Publisher);
+            link.up(Half::Subscriber);
+        });
+        let mut levels = std::mem::take(&mut *levels.0.lock().expect("no test panics here"));
+        levels.retain(|level| *level != tracing::Level::DEBUG);
+        let (info, warn) = (tracing::Level::INFO, tracing::Level::WARN);
+        // Connected; away; away for a reason that an operator may have to act on; back.
+        assert_eq!(levels, [info, warn, warn, info]);
+    }
+
     fn gaps(link: &Link) -> u64 {
         link.counters().redis_gaps.load(Ordering::Relaxed)
     }

@@ -179,7 +179,8 @@ pub fn spawn(
 }
 
 /// Pub/sub ignores the database number and RESP2 is what Ignis speaks, so both are fixed: there is no `SELECT` or
-/// `HELLO` that an ACL or a cluster could refuse.
+/// `HELLO` that an ACL or a cluster could refuse. Neither is there a `CLIENT SETINFO`: its answer is ignored, and when
+/// Redis refuses a connection with a sentence, that answer is the sentence.
 fn connection_info(url: &RedisUrl) -> Result<ConnectionInfo, RedisError> {
     let info = url.expose().into_connection_info().map_err(|_| RedisError::Url(url.clone()))?;
     let keepalive = TcpKeepalive::new()
@@ -188,8 +189,7 @@ fn connection_info(url: &RedisUrl) -> Result<ConnectionInfo, RedisError> {
         .with_retries(KEEPALIVE_PROBES);
     let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
     let settings = info.redis_settings().clone().set_db(0).set_protocol(ProtocolVersion::RESP2);
-    let settings = settings.set_lib_name("shardcast", env!("CARGO_PKG_VERSION"));
-    Ok(info.set_tcp_settings(tcp).set_redis_settings(settings))
+    Ok(info.set_tcp_settings(tcp).set_redis_settings(settings.set_skip_set_lib_name()))
 }
 
 async fn run(publisher: Publisher, subscriber: Subscriber, mut stop: watch::Receiver<bool>) {

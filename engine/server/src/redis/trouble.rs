@@ -33,8 +33,11 @@ pub enum Trouble {
     /// A password is wanted and none was given.
     #[error("it wants a password; set it in redis.url, as in redis://user:password@host")]
     AuthRequired,
-    /// The user or password is not good.
-    #[error("it refuses the user or password of redis.url; correct them, or leave them out if it wants none")]
+    /// The user or password is not good, or `AUTH` was refused for another reason that the client library hides.
+    #[error(
+        "it refuses the user or password of redis.url; correct them, or leave them out if it wants none (it answers \
+         the same when maxclients is reached)"
+    )]
     AuthRefused,
     /// The user may not do what this process needs.
     #[error(
