@@ -88,6 +88,12 @@ impl Burst {
     pub fn start_of(&self, index: usize) -> u32 {
         if index == 0 { 0 } else { self.frames[index - 1].0 }
     }
+
+    /// Whether any of the bytes from `from` up to `to` belong to a message.
+    pub fn has_message_within(&self, from: u32, to: u32) -> bool {
+        let frames = (self.frame_at(from)..self.frames.len()).take_while(|&index| self.start_of(index) < to);
+        from < to && frames.into_iter().any(|index| self.frames[index].1 == FrameKind::Message)
+    }
 }
 
 #[derive(Debug)]
@@ -320,6 +326,25 @@ mod tests {
         let only_r = turn.extend(ROOT, Step::Feed(r));
         assert_eq!(texts(&mut turn, only_r), "ac");
         assert_eq!(turn.bursts.len(), 2);
+    }
+
+    #[test]
+    fn only_the_bytes_of_messages_count_as_a_message() {
+        use FrameKind::{Control, Message};
+        let frames = vec![(2, Control), (5, Message), (7, Control)];
+        let burst = Burst { bytes: Bytes::from_static(b"ccmmmcc"), frames, holders: Cell::new(0) };
+        for (from, to, has_message) in [
+            (0, 0, false),
+            (0, 2, false),
+            (0, 3, true),
+            (0, 7, true),
+            (3, 4, true),
+            (4, 5, true),
+            (5, 7, false),
+            (7, 7, false),
+        ] {
+            assert_eq!(burst.has_message_within(from, to), has_message, "{from} to {to}");
+        }
     }
 
     #[test]

@@ -110,7 +110,12 @@ impl Shard {
         };
         let Some(conn) = self.conns.get_mut(id) else { return };
         self.counters.bytes_sent += took as u64;
-        if took > 0 {
+        let is_traffic = match source {
+            Source::Burst(burst) => self.turn.burst(burst).has_message_within(0, took as u32),
+            Source::Outbox => conn.outbox.as_deref().is_some_and(|outbox| outbox.head_has_message(took)),
+        };
+        // Were our own ping a sign of life, a dead peer would be pinged for ever.
+        if is_traffic {
             conn.last_traffic_ms = now.ms;
             conn.ping_out = false;
         }

@@ -170,10 +170,16 @@ impl Outbox {
         }
     }
 
+    /// Whether any of the first `len` bytes of [`Outbox::head`] belong to a message.
+    pub fn head_has_message(&self, len: usize) -> bool {
+        let chunk = self.chunks.front().filter(|_| !self.pong_is_next());
+        chunk.is_some_and(|chunk| chunk.burst.has_message_within(chunk.at, chunk.at + len as u32))
+    }
+
     /// The socket took `written` bytes of [`Outbox::head`]. Returns how many frames that completed.
     pub fn advance(&mut self, written: usize, ledger: &mut Ledger) -> u32 {
-        if let Some(pong) = &self.pong
-            && (self.pong_written > 0 || self.chunks.front().is_none_or(Chunk::at_boundary))
+        if self.pong_is_next()
+            && let Some(pong) = &self.pong
         {
             self.pong_written += written;
             if self.pong_written == pong.len() {
@@ -195,6 +201,11 @@ impl Outbox {
             self.chunks.pop_front();
         }
         completed
+    }
+
+    /// Whether [`Outbox::head`] is the pong.
+    fn pong_is_next(&self) -> bool {
+        self.pong.is_some() && (self.pong_written > 0 || self.chunks.front().is_none_or(Chunk::at_boundary))
     }
 
     /// Lets go of everything; returns the messages that were lost.
