@@ -220,6 +220,19 @@ impl TestServer {
         }
     }
 
+    /// Waits until the link to Redis carries messages.
+    ///
+    /// # Panics
+    /// When there is no link, or it does not work.
+    pub fn wait_until_ready(&self) {
+        let redis = self.engine().redis().expect("a link to Redis");
+        let deadline = Instant::now() + PATIENCE;
+        while !redis.status().ready {
+            assert!(Instant::now() < deadline, "not ready: {:?}", redis.status());
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
     /// Waits until whoever came after `before` is gone again, and then exactly these incidents must have been
     /// counted since, each this often. Returns the counters, for the next comparison.
     ///

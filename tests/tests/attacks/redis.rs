@@ -1,1 +1,142 @@
-//! redis
+//! 68 to 70: whoever reaches Redis can publish anything, and it is never more than data.
+
+use serde_json::json;
+use shardcast_tests::client::Client;
+use shardcast_tests::redis::RedisServer;
+use shardcast_tests::server::{TestServer, config, one_shard, with_redis};
+use shardcast_wire::ignis::Destination;
+
+use crate::arena::{Arena, text};
+
+/// A publish command that a name without escaping would turn into a second command.
+const INJECTION: &str = "x\r\n*3\r\n$7\r\nPUBLISH\r\n$12\r\nws:broadcast\r\n$64\r\n\
+                         {\"serverId\":\"evil\",\"type\":\"broadcast\",\"event\":\"pwned\",\"data\":1}\r\n";
+
+fn member(server: &TestServer, room: &str) -> Client {
+    let (mut client, _) = server.client("member");
+    client.send_json(&json!({"event": "join", "data": {"rooms": [room]}}));
+    client.settle();
+    client
+}
+
+#[test]
+fn attack_68_names_and_payloads_with_crlf_stay_names_and_payloads() {
+    let redis = RedisServer::start();
+    let mut arena = Arena::with(with_redis(one_shard(), &redis.url()));
+    let other = TestServer::start(&with_redis(config(), &redis.url()));
+    other.wait_until_ready();
+    arena.server.wait_until_ready();
+    for name in [INJECTION, "x\r\n+OK\r\n", "$-1\r\n", "\r\n", "x\0y"] {
+        arena.attack(&format!("68 room {name:?}"), &[], |arena| {
+            let mut there = member(&other, name);
+            let elsewhere = member(&other, "elsewhere");
+            arena.server.emit(Destination::Room(name.into()), name, &json!(name).to_string());
+            arena.server.emit(Destination::User("\"member\"".into()), "marker", "0");
+            let marker = text(r#"{"event":"marker","data":0}"#);
+            let escaped = json!(name).to_string();
+            assert_eq!(there.recv(), text(&format!(r#"{{"event":{escaped},"data":{escaped}}}"#)));
+            for mut client in [there, elsewhere] {
+                assert_eq!(client.recv(), marker);
+                client.settle();
+                assert_eq!(client.take_pending(), [], "room {name:?}");
+            }
+            assert_eq!(redis.publish("still:alive", b""), 0, "Redis still speaks RESP");
+        });
+    }
+    for channel in ["ws:room:\r\n", INJECTION] {
+        redis.publish(channel, INJECTION.as_bytes());
+    }
+    let malformed = |server: &TestServer| server.counts().of("redis_malformed");
+    other.wait_until("one of them came on a channel of ours", |counts| counts.of("redis_malformed") == 1);
+    arena.server.wait_until("here too", |counts| counts.of("redis_malformed") == 1);
+    assert_eq!([malformed(&other), malformed(&arena.server)], [1, 1]);
+}
+
+/// Messages that are not Ignis', each malformed in its own way.
+fn malformed() -> Vec<(&'static str, Vec<u8>)> {
+    let body = |members: &str| format!("{{{members}}}").into_bytes();
+    let deep = "[".repeat(100_000);
+    vec![
+        ("empty", Vec::new()),
+        ("binary", (0..=255).collect()),
+        ("not JSON", b"hello".to_vec()),
+        ("half a message", br#"{"serverId":"a","type":"broadcast""#.to_vec()),
+        ("an array", b"[]".to_vec()),
+        ("null", b"null".to_vec()),
+        ("deep", deep.clone().into_bytes()),
+        ("deep data", body(&format!(r#""serverId":"a","type":"broadcast","event":"e","data":{deep}"#))),
+        ("trailing junk", br#"{"serverId":"a","type":"broadcast","event":"e","data":1}x"#.to_vec()),
+        ("bad UTF-8", [&br#"{"serverId":"a","type":"broadcast","event":""#[..], b"\xff\"}"].concat()),
+        ("a BOM", "\u{feff}{}".as_bytes().to_vec()),
+        ("no serverId", body(r#""type":"broadcast","event":"e","data":1"#)),
+        ("numeric serverId", body(r#""serverId":1,"type":"broadcast","event":"e","data":1"#)),
+        ("no event", body(r#""serverId":"a","type":"broadcast","data":1"#)),
+        ("object as event", body(r#""serverId":"a","type":"broadcast","event":{},"data":1"#)),
+        ("no type", body(r#""serverId":"a","event":"e","data":1"#)),
+        ("unknown type", body(r#""serverId":"a","type":"eval","target":"x","event":"e","data":1"#)),
+        ("room without target", body(r#""serverId":"a","type":"room","event":"e","data":1"#)),
+        ("client with an empty target", body(r#""serverId":"a","type":"client","target":"","event":"e"}"#)),
+        ("17 MiB", vec![b' '; 17 << 20]),
+        ("a million exclusions", {
+            let ids = r#""x","#.repeat(1_000_000);
+            body(&format!(r#""serverId":"a","type":"broadcast","event":"e","exclude":[{ids}"x"]"#))
+        }),
+    ]
+}
+
+#[test]
+fn attack_69_and_70_malformed_messages_are_counted_and_the_next_good_one_arrives() {
+    let redis = RedisServer::start();
+    let mut arena = Arena::with(with_redis(one_shard(), &redis.url()));
+    arena.server.wait_until_ready();
+    for (number, (label, message)) in malformed().into_iter().enumerate() {
+        arena.attack(&format!("69 {label}"), &[("redis_malformed", 1)], |arena| {
+            let mut client = member(&arena.server, "good");
+            assert_eq!(redis.publish("ws:broadcast", &message), 1, "{label}");
+            let good =
+                json!({"serverId": "s", "type": "room", "target": "good", "event": "e", "data": number});
+            redis.publish("ws:room:good", good.to_string().as_bytes());
+            assert_eq!(client.recv(), text(&format!(r#"{{"event":"e","data":{number}}}"#)), "{label}");
+            client.leave();
+        });
+    }
+    arena.end();
+}
+
+/// Whatever the channel and the fields say, a message does no more than a message can do.
+#[test]
+fn attack_69_foreign_but_well_formed_messages_are_only_data() {
+    let redis = RedisServer::start();
+    let mut arena = Arena::with(with_redis(one_shard(), &redis.url()));
+    arena.server.wait_until_ready();
+    let own = arena.server.engine().server_id().to_owned();
+    let message = |server_id: &str, kind: &str, target: &str, event: &str| {
+        json!({"serverId": server_id, "type": kind, "target": target, "event": event, "data": null})
+            .to_string()
+    };
+    let reaching_nobody = [
+        ("ws:broadcast", message(&own, "room", "good", "own")),
+        ("ws:room:good", message("a", "room", "bad", "channel is not looked at")),
+        ("ws:client:x", message("a", "client", "not-an-id", "nobody")),
+        ("ws:client:x", message("a", "client", "00000000-0000-4000-8000-000000000000", "nobody")),
+        ("ws:user:x", message("a", "user", "nobody", "nobody")),
+        ("ws:room:x", message("a", "room", &"x".repeat(1 << 20), "a long name")),
+        ("ws:roomy", message("a", "room", "good", "no channel of ours")),
+        ("shardcast:canary:x", message("a", "room", "good", "no channel of ours")),
+    ];
+    arena.attack("69", &[], |arena| {
+        let mut client = member(&arena.server, "good");
+        for (channel, message) in &reaching_nobody {
+            redis.publish(channel, message.as_bytes());
+        }
+        // Reserved names are names: nobody is authenticated, disconnected or joined by them.
+        for event in ["connected", "disconnect", "error", "authenticate", "join"] {
+            redis.publish("ws:room:good", message("a", "room", "good", event).as_bytes());
+            assert_eq!(client.recv(), text(&format!(r#"{{"event":"{event}","data":null}}"#)));
+        }
+        client.settle();
+        assert_eq!(client.take_pending(), []);
+        client.leave();
+    });
+    arena.end();
+}
