@@ -51,7 +51,7 @@ pub(crate) struct Fanout {
     pub(crate) deliveries: u64,
     /// From the first measured publication to the last delivery.
     pub(crate) seconds: f64,
-    /// `None` when the generator was the limit or something is missing.
+    /// `None` when something else than the server was the limit, or something is missing.
     pub(crate) deliveries_per_second: Option<f64>,
     pub(crate) verdict: Verdict,
     /// From due time to each member.
@@ -82,6 +82,8 @@ pub(crate) struct Fanout {
 pub(crate) struct ServerCost {
     pub(crate) cpu_seconds: f64,
     pub(crate) cores: f64,
+    /// Cores' worth of time its threads were ready to run while others ran: above nothing, the machine was shared.
+    pub(crate) cores_waited_for: f64,
     pub(crate) cpu_us_per_delivery: f64,
     pub(crate) deliveries_per_cpu_second: f64,
     pub(crate) resident_bytes: u64,
@@ -207,7 +209,7 @@ impl fmt::Display for Fanout {
                     format!("{rate:.0} (capacity)")
                 }
                 Some(rate) => format!("{rate:.0} (reached, not a capacity)"),
-                None if self.verdict.is_generator() => "not told: the generator was the limit".to_owned(),
+                None if !self.verdict.is_of_server() => "not told: the server was not the limit".to_owned(),
                 None => "not told: not everything arrived".to_owned(),
             },
         )?;

@@ -192,10 +192,12 @@ impl Findings<'_> {
         let deliveries = books.measured;
         let server = after.server.zip(before.server).zip(server_resident_bytes);
         let server = server.map(|((after, before), resident_bytes)| {
-            let cpu_seconds = after.since(before).run_ns as f64 / 1e9;
+            let spent = after.since(before);
+            let cpu_seconds = spent.run_ns as f64 / 1e9;
             ServerCost {
                 cpu_seconds,
                 cores: cpu_seconds / seconds,
+                cores_waited_for: spent.wait_ns as f64 / 1e9 / seconds,
                 cpu_us_per_delivery: cpu_seconds * 1e6 / (deliveries as f64).max(1.0),
                 deliveries_per_cpu_second: deliveries as f64 / cpu_seconds.max(1e-9),
                 resident_bytes,
@@ -205,10 +207,11 @@ impl Findings<'_> {
         let verdict = Verdict::of(&Observed {
             generator_share: threads.iter().map(|load| wanted_share(load, clients.wait)).fold(0.0, f64::max),
             server_cores: server.as_ref().map(|server| server.cores),
+            server_cores_waited_for: server.as_ref().map_or(0.0, |server| server.cores_waited_for),
             lag_thirds_ns: published.lag_thirds_ns,
             pace: self.publications.pace,
         });
-        let is_told = !verdict.is_generator() && books.total.missing == 0;
+        let is_told = verdict.is_of_server() && books.total.missing == 0;
         let named = |(room, counts): (usize, Counts)| (clients.rooms[room].clone(), counts);
         Fanout {
             connections: clients.connections,

@@ -95,19 +95,21 @@ impl Finder {
     }
 }
 
+/// This and what it calls run for every delivery.
+#[inline]
 fn decode_at(message: &[u8], offset: usize) -> Option<Stamp> {
     let stamp = message.get(offset..)?.first_chunk::<STAMP_BYTES>()?;
-    let fields = stamp.strip_prefix(MARKER)?;
-    let (&kind, fields) = fields.split_first()?;
-    let (fields, _) = fields.as_chunks::<8>();
+    let (&kind, digits) = stamp.strip_prefix(MARKER)?.split_first()?;
+    let nibbles = nibbles(digits.first_chunk()?)?;
+    let (fields, _) = nibbles.as_chunks::<8>();
     let &[run, room, sequence, number, due_high, due_low] = fields else { return None };
     Some(Stamp {
         kind: Kind::of_byte(kind)?,
-        run: hex(run)?,
-        room: hex(room)?,
-        sequence: hex(sequence)?,
-        number: hex(number)?,
-        due_ns: u64::from(hex(due_high)?) << 32 | u64::from(hex(due_low)?),
+        run: join(run),
+        room: join(room),
+        sequence: join(sequence),
+        number: join(number),
+        due_ns: u64::from(join(due_high)) << 32 | u64::from(join(due_low)),
     })
 }
 
@@ -116,22 +118,27 @@ fn push_hex(out: &mut Vec<u8>, value: u32) {
     out.extend((0..8).rev().map(|nibble| DIGITS[(value >> (4 * nibble) & 0xF) as usize]));
 }
 
-/// Value of eight lower-case hexadecimal digits, all at once: this runs for every field of every delivery.
-fn hex(digits: [u8; 8]) -> Option<u32> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let word = u64::from_be_bytes(digits);
-    // Bit 6 is set in letters and clear in figures.
-    let letters = word >> 6 & ONES;
-    let nibbles = (word & (0x0F * ONES)) + 9 * letters;
-    // What these nibbles would look like as text; what is no digit either does not come back or has a letter's
-    // value in a figure, or the reverse.
-    let text = nibbles + 0x30 * ONES + (0x61 - 0x3A) * letters;
-    if nibbles & (0xF0 * ONES) != 0 || text != word || ((nibbles + 6 * ONES) >> 4) & ONES != letters {
-        return None;
+/// Values of lower-case hexadecimal digits; without branches, so that the compiler takes many at once.
+#[inline]
+fn nibbles(digits: &[u8; FIELDS_BYTES]) -> Option<[u8; FIELDS_BYTES]> {
+    let mut nibbles = [0; FIELDS_BYTES];
+    let mut are_digits = true;
+    for (nibble, digit) in nibbles.iter_mut().zip(digits) {
+        let figure = digit.wrapping_sub(b'0');
+        let letter = digit.wrapping_sub(b'a');
+        *nibble = if figure < 10 { figure } else { letter.wrapping_add(10) };
+        are_digits &= (figure < 10) | (letter < 6);
     }
-    let pairs = (nibbles | nibbles >> 4) & 0x00FF_00FF_00FF_00FF;
+    are_digits.then_some(nibbles)
+}
+
+/// The number eight nibbles make, all at once.
+#[inline]
+fn join(nibbles: [u8; 8]) -> u32 {
+    let word = u64::from_be_bytes(nibbles);
+    let pairs = (word | word >> 4) & 0x00FF_00FF_00FF_00FF;
     let quads = (pairs | pairs >> 8) & 0x0000_FFFF_0000_FFFF;
-    Some((quads | quads >> 16) as u32)
+    (quads | quads >> 16) as u32
 }
 
 #[cfg(test)]
@@ -190,15 +197,19 @@ mod tests {
     }
 
     #[test]
-    fn hex_takes_exactly_the_lower_case_digits() {
+    fn exactly_the_lower_case_hexadecimal_digits_count() {
         for byte in 0..=u8::MAX {
             let expected = match byte {
-                b'0'..=b'9' => Some(u32::from(byte - b'0')),
-                b'a'..=b'f' => Some(u32::from(byte - b'a') + 10),
+                b'0'..=b'9' => Some(byte - b'0'),
+                b'a'..=b'f' => Some(byte - b'a' + 10),
                 _ => None,
             };
-            assert_eq!(hex([b'0', b'0', b'0', b'0', b'0', b'0', b'0', byte]), expected, "{byte:#x}");
-            assert_eq!(hex([byte; 8]), expected.map(|digit| digit * 0x1111_1111), "{byte:#x} eight times");
+            for at in 0..FIELDS_BYTES {
+                let mut digits = [b'0'; FIELDS_BYTES];
+                digits[at] = byte;
+                assert_eq!(nibbles(&digits).map(|nibbles| nibbles[at]), expected, "{byte:#x} at {at}");
+            }
         }
+        assert_eq!(join([1, 2, 3, 4, 0xa, 0xb, 0xc, 0xf]), 0x1234_abcf);
     }
 }

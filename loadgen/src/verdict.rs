@@ -1,4 +1,4 @@
-//! Who was the limit: the server, the generator, or neither. Pure.
+//! Who was the limit: the server, the generator, the machine they share, or nobody. Pure.
 //!
 //! A generator that is the limit measures itself; its figures must not be taken for the server's.
 
@@ -10,6 +10,8 @@ use crate::scenario::Pace;
 
 /// A thread that wants the CPU for more than this share of the time is taken for the limit.
 const BUSY_SHARE_MAX: f64 = 0.9;
+/// A server that waits for its CPU for more than this many cores' worth of time has to share it.
+const SERVER_WAITS_MAX: f64 = 0.25;
 /// A send lag that stays below this does not count as growing, in nanoseconds.
 const LAG_NS_MIN: u64 = 1_000_000;
 
@@ -20,6 +22,8 @@ pub(crate) struct Observed {
     pub(crate) generator_share: f64,
     /// Cores' worth of CPU time the server used, when it was watched.
     pub(crate) server_cores: Option<f64>,
+    /// Cores' worth of time the server was ready to run while others ran.
+    pub(crate) server_cores_waited_for: f64,
     /// Mean lag of sending in the first and the last third of the time, in nanoseconds.
     pub(crate) lag_thirds_ns: (u64, u64),
     /// When publications were due.
@@ -34,6 +38,8 @@ pub(crate) enum Verdict {
     GeneratorBusy { share: f64 },
     /// The generator fell behind its own schedule: no capacity can be told.
     GeneratorLate { first_us: u64, last_us: u64 },
+    /// Others who used the server's CPU: no capacity can be told.
+    Machine { cores_waited_for: f64 },
     /// The server.
     Server { cores: f64 },
     /// Nobody: the pace asked for no more.
@@ -49,6 +55,8 @@ impl Verdict {
             Self::GeneratorBusy { share: observed.generator_share }
         } else if is_open && last_ns > LAG_NS_MIN && last_ns > 2 * first_ns {
             Self::GeneratorLate { first_us: first_ns / 1_000, last_us: last_ns / 1_000 }
+        } else if observed.server_cores_waited_for > SERVER_WAITS_MAX {
+            Self::Machine { cores_waited_for: observed.server_cores_waited_for }
         } else {
             match observed.server_cores {
                 Some(cores) if cores > BUSY_SHARE_MAX => Self::Server { cores },
@@ -57,9 +65,9 @@ impl Verdict {
         }
     }
 
-    /// Whether figures of the server may be derived from the rate that was reached.
-    pub(crate) fn is_generator(self) -> bool {
-        matches!(self, Self::GeneratorBusy { .. } | Self::GeneratorLate { .. })
+    /// Whether the rate that was reached says something about the server.
+    pub(crate) fn is_of_server(self) -> bool {
+        matches!(self, Self::Server { .. } | Self::Nobody)
     }
 }
 
@@ -79,6 +87,12 @@ impl fmt::Display for Verdict {
                     "generator-bound: publications left {first_us} µs late at first, {last_us} µs at last"
                 )
             }
+            Self::Machine { cores_waited_for } => {
+                write!(
+                    f,
+                    "machine-bound: the server waited for the CPU, {cores_waited_for:.2} cores' worth of time"
+                )
+            }
             Self::Server { cores } => write!(f, "server-bound: it used {cores:.2} cores"),
             Self::Nobody => write!(f, "neither side was at its limit"),
         }
@@ -94,18 +108,21 @@ mod tests {
         let open = Pace::Open { per_second: 100.0 };
         let closed = Pace::Closed { window: 1, burst: 1 };
         let late = Verdict::GeneratorLate { first_us: 600, last_us: 2_000 };
+        let machine = Verdict::Machine { cores_waited_for: 0.3 };
         let table = [
-            (0.95, Some(1.0), (0, 0), closed, Verdict::GeneratorBusy { share: 0.95 }),
-            (0.90, Some(0.95), (0, 0), closed, Verdict::Server { cores: 0.95 }),
-            (0.50, Some(0.50), (0, 0), closed, Verdict::Nobody),
-            (0.50, None, (0, 0), closed, Verdict::Nobody),
-            (0.50, Some(1.0), (600_000, 2_000_000), open, late),
-            (0.50, Some(1.0), (600_000, 2_000_000), closed, Verdict::Server { cores: 1.0 }),
-            (0.50, Some(0.5), (1_500_000, 2_000_000), open, Verdict::Nobody),
-            (0.50, Some(0.5), (10, 900_000), open, Verdict::Nobody),
+            (0.95, Some(1.0), 0.3, (0, 0), closed, Verdict::GeneratorBusy { share: 0.95 }),
+            (0.90, Some(0.95), 0.2, (0, 0), closed, Verdict::Server { cores: 0.95 }),
+            (0.50, Some(0.95), 0.3, (0, 0), closed, machine),
+            (0.50, Some(0.50), 0.0, (0, 0), closed, Verdict::Nobody),
+            (0.50, None, 0.0, (0, 0), closed, Verdict::Nobody),
+            (0.50, Some(1.0), 0.3, (600_000, 2_000_000), open, late),
+            (0.50, Some(1.0), 0.0, (600_000, 2_000_000), closed, Verdict::Server { cores: 1.0 }),
+            (0.50, Some(0.5), 0.0, (1_500_000, 2_000_000), open, Verdict::Nobody),
+            (0.50, Some(0.5), 0.0, (10, 900_000), open, Verdict::Nobody),
         ];
-        for (generator_share, server_cores, lag_thirds_ns, pace, expected) in table {
-            let observed = Observed { generator_share, server_cores, lag_thirds_ns, pace };
+        for (generator_share, server_cores, server_cores_waited_for, lag_thirds_ns, pace, expected) in table {
+            let observed =
+                Observed { generator_share, server_cores, server_cores_waited_for, lag_thirds_ns, pace };
             assert_eq!(Verdict::of(&observed), expected, "{observed:?}");
         }
     }
