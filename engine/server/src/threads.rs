@@ -47,7 +47,7 @@ const DRAIN_RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken or not ours.
-    #[error("cannot listen on {address} ({key}): {source}{}", hint(source))]
+    #[error("cannot listen on {address} ({key}){}", hint(source))]
     Listen {
         /// Which.
         address: SocketAddr,
