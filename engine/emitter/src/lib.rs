@@ -28,6 +28,7 @@
 //! ```
 //!
 //! Features: `redis` and `http` (both by default), and `https` for an API behind TLS.
+#![warn(unreachable_pub)]
 
 mod error;
 #[cfg(feature = "http")]

@@ -2,6 +2,7 @@
 //! [`Hooks`](hooks::Hooks) is where an application plugs in.
 //!
 //! [`threads`] is the page where all threads and queues are wired.
+#![warn(unreachable_pub)]
 
 pub mod cli;
 pub mod config;

@@ -10,6 +10,7 @@
 //! and to whom, [`outbox`] what a socket has not taken yet, [`timers`] the wheel, [`event`] what goes in
 //! and out, [`limits`] every bound. The dialects are `ignis` and `echo`.
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod burst;
 pub mod conn;

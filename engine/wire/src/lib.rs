@@ -5,6 +5,7 @@
 //! - [`json`] a validating scanner that yields spans, so that `data` is spliced and never re-serialised.
 //! - One module a dialect: [`ignis`].
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod close;
 pub mod date;
