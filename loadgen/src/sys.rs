@@ -17,7 +17,6 @@ pub(crate) fn now_ns() -> u64 {
 }
 
 /// Suspends the calling thread, which holds no connections.
-#[expect(clippy::disallowed_methods, reason = "publishing by the clock is waiting for the clock")]
 pub(crate) fn pause(span: Duration) {
     thread::sleep(span);
 }

@@ -148,7 +148,6 @@ fn describe(mail: Mail) -> String {
 
 /// Looks until `condition` holds.
 #[track_caller]
-#[expect(clippy::disallowed_methods, reason = "a test that looks again and again may rest in between")]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {

@@ -1,0 +1,164 @@
+//! The generator against a server whose faults are known: each is found, counted exactly, and told by the exit code.
+
+mod fake;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use self::fake::Fault;
+
+/// 20 publications of warm-up and 100 measured ones, to three members.
+const SHORT: &[&str] = &["-n", "3", "-r", "200", "--warmup", "100ms", "-d", "500ms"];
+
+/// How a run ended.
+struct Outcome {
+    exit_code: i32,
+    report: Value,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(name: &str, fault: Fault, arguments: &[&str]) -> Outcome {
+    let address = fake::start(fault);
+    let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("loadgen-{name}.json"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(["fanout", "--target", &format!("ws://{address}/ws"), "--patience", "1s"]);
+    command.args(["--publish", &format!("http://{address}/api/emit"), "--json"]).arg(&json).args(arguments);
+    let output = command.output().expect("the generator runs");
+    let report = fs::read(&json).map_or(Value::Null, |text| serde_json::from_slice(&text).expect("JSON"));
+    if !report.is_null() {
+        fs::remove_file(&json).expect("a file of ours");
+    }
+    Outcome {
+        exit_code: output.status.code().expect("an exit code"),
+        report,
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+#[test]
+fn a_good_server_has_an_exact_ledger() {
+    let Outcome { exit_code, report, stdout, stderr } = run("good", Fault::None, SHORT);
+    assert_eq!((exit_code, stderr.as_str()), (0, ""));
+    let ledger =
+        json!({ "expected": 360, "delivered": 360, "missing": 0, "duplicate": 0, "out_of_order": 0 });
+    assert_eq!(report["ledger"], ledger);
+    assert_eq!((&report["publications"], &report["deliveries"]), (&json!(100), &json!(300)));
+    assert_eq!(report["to_member"]["count"], 300);
+    assert_eq!(report["to_last_member"]["count"], 100);
+    assert!(stdout.contains("360 expected, 360 delivered, 0 missing"), "{stdout}");
+}
+
+#[test]
+fn several_threads_keep_one_ledger() {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let core = cores.first().expect("a core").id.to_string();
+    let cores = format!("{core},{core},{core}");
+    let arguments =
+        ["-n", "7", "-w", "8", "--burst", "2", "--warmup", "50ms", "-d", "200ms", "--cores", &cores];
+    let Outcome { exit_code, report, stderr, .. } = run("threads", Fault::None, &arguments);
+    assert_eq!((exit_code, stderr.as_str()), (0, ""));
+    assert_eq!(report["ledger"]["expected"], report["ledger"]["delivered"]);
+    assert_eq!(report["deliveries"].as_u64(), report["publications"].as_u64().map(|count| count * 7));
+    assert_eq!(report["to_last_member"]["count"], report["publications"]);
+}
+
+#[test]
+fn faults_of_delivery_are_counted_exactly() {
+    let table = [
+        (Fault::Drop, [348, 12, 0, 0], "12 missing, 0 duplicate, 0 out of order, of 360"),
+        (Fault::Repeat, [360, 0, 12, 0], "0 missing, 12 duplicate, 0 out of order, of 360"),
+        (Fault::Swap, [360, 0, 0, 12], "0 missing, 0 duplicate, 12 out of order, of 360"),
+    ];
+    for (fault, [delivered, missing, duplicate, out_of_order], line) in table {
+        let Outcome { exit_code, report, stderr, .. } = run("faults", fault, SHORT);
+        let ledger = json!({
+            "expected": 360, "delivered": delivered, "missing": missing,
+            "duplicate": duplicate, "out_of_order": out_of_order,
+        });
+        assert_eq!(report["ledger"], ledger, "{fault:?}");
+        assert_eq!(exit_code, 1, "{fault:?}");
+        assert!(stderr.contains(&format!("loadgen: ledger mismatch: {line}")), "{fault:?}: {stderr}");
+        assert!(stderr.contains(&format!("loadgen:   loadgen-0: {line}")), "{fault:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_closed_loop_that_waits_in_vain_ends_with_a_mismatch() {
+    let arguments = ["-n", "2", "-w", "4", "--warmup", "0s", "-d", "60s"];
+    let Outcome { exit_code, report, stderr, .. } = run("vain", Fault::Drop, &arguments);
+    assert_eq!(
+        (exit_code, &report["is_stalled"], &report["ledger"]["missing"]),
+        (1, &json!(true), &json!(1))
+    );
+    assert!(stderr.contains("the closed loop ended early"), "{stderr}");
+}
+
+#[test]
+fn altered_messages_are_no_deliveries() {
+    let Outcome { exit_code, report, stderr, .. } = run("altered", Fault::Alter, SHORT);
+    assert_eq!((exit_code, &report["altered"], &report["ledger"]["missing"]), (1, &json!(12), &json!(12)));
+    assert!(stderr.contains("12 messages were not as published"), "{stderr}");
+}
+
+#[test]
+fn a_stall_of_a_second_shows_in_the_percentiles() {
+    let arguments = ["-n", "2", "-r", "100", "--warmup", "0s", "-d", "2s"];
+    let Outcome { exit_code, report, stderr, .. } = run("stall", Fault::Stall, &arguments);
+    assert_eq!((exit_code, stderr.as_str()), (0, ""));
+    // Of 200 publications 100 were due during the stall, the last of them at its end. A generator that only timed
+    // what it managed to send would have seen one slow publication in 200.
+    for latency in ["to_member", "to_last_member"] {
+        let percentile = |name: &str| report[latency][name].as_u64().expect("microseconds");
+        assert!(percentile("p90_us") > 700_000, "{latency}: {}", report[latency]);
+        assert!(percentile("p99_us") > 900_000, "{latency}: {}", report[latency]);
+        assert!(percentile("max_us") > 990_000, "{latency}: {}", report[latency]);
+    }
+}
+
+#[test]
+fn a_generator_that_falls_behind_tells_no_capacity() {
+    let arguments = ["-n", "1", "-r", "20000", "--warmup", "0s", "-d", "300ms"];
+    let Outcome { exit_code, report, stdout, .. } = run("behind", Fault::Slow, &arguments);
+    assert_eq!(exit_code, 0);
+    let limit = report["verdict"]["limit"].as_str().expect("a verdict");
+    assert!(["generator_late", "generator_busy"].contains(&limit), "{limit}");
+    assert_eq!(report["deliveries_per_second"], Value::Null);
+    assert!(stdout.contains("generator-bound") && stdout.contains("not told"), "{stdout}");
+}
+
+#[test]
+fn a_lost_connection_is_told_with_its_close_code() {
+    let Outcome { exit_code, report, stderr, .. } = run("lost", Fault::Close, SHORT);
+    assert_eq!(
+        (exit_code, &report["losses"]["lost"], &report["ledger"]["missing"]),
+        (1, &json!(1), &json!(110))
+    );
+    assert!(stderr.contains("1 × closed by the server: 4002 Heartbeat timeout"), "{stderr}");
+}
+
+#[test]
+fn runs_that_cannot_begin_say_why() {
+    let table: [(Fault, &[&str], i32, &[&str]); 4] = [
+        (
+            Fault::Refuse,
+            SHORT,
+            3,
+            &["0 of 3 connections are up", "3 × closed by the server: 4003 Authentication failed"],
+        ),
+        (Fault::Deaf, SHORT, 3, &["only 0 of 3 members received a probe within 1s"]),
+        (Fault::None, &["-n", "9000000"], 3, &["9000000 connections need 9000064 open files", "ulimit -Hn"]),
+        (Fault::None, &["--size", "10"], 2, &["size = 10 is out of bounds: 54 to 16777216"]),
+    ];
+    for (fault, arguments, expected, texts) in table {
+        let Outcome { exit_code, report, stderr, .. } = run("begin", fault, arguments);
+        assert_eq!((exit_code, &report), (expected, &Value::Null), "{fault:?}: {stderr}");
+        for text in texts {
+            assert!(stderr.contains(text), "{fault:?}: {stderr}");
+        }
+    }
+}
