@@ -70,7 +70,7 @@ pub(crate) struct Fanout {
     pub(crate) foreign: u64,
     /// Messages that are no publications, by their text.
     pub(crate) unstamped: Reasons,
-    /// Nothing arrived any more although publications were outstanding.
+    /// The closed loop ended early, waiting for what does not arrive.
     pub(crate) is_stalled: bool,
     pub(crate) losses: Losses,
     pub(crate) server: Option<ServerCost>,
@@ -134,7 +134,7 @@ impl Fanout {
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.is_stalled {
-            problems.push("nothing arrived any more although publications were outstanding".to_owned());
+            problems.push("the closed loop ended early: it waited for what does not arrive".to_owned());
         }
         if !self.ledger.is_exact() {
             let Counts { missing, duplicate, out_of_order, expected, .. } = self.ledger;

@@ -155,14 +155,14 @@ fn measure(
     publisher.probe()?;
     let mut is_stalled = !publisher.run_for(warmup)?;
     publisher.begin_measuring();
-    sys::pause(SERVER_SLEEPS_WITHIN);
+    thread::sleep(SERVER_SLEEPS_WITHIN);
     let server = pid.map(process::cpu_time).transpose();
     let before = Snapshot::take(gauges);
     if !is_stalled {
         is_stalled = !publisher.run_for(duration)?;
     }
     let after = Snapshot::take(gauges);
-    sys::pause(SERVER_SLEEPS_WITHIN);
+    thread::sleep(SERVER_SLEEPS_WITHIN);
     let measured = || {
         Ok(Measurement {
             before: Snapshot { server: server?, ..before? },
@@ -362,11 +362,11 @@ fn hold_idle(
     let mut steps = Vec::with_capacity(idle.at.len());
     for connections in idle.at.iter().copied() {
         engine = open(engine, connections, settings.clients.patience, &mut progress)?;
-        hold(idle.settle, &mut progress, "settling");
+        pause(idle.settle, &mut progress, "settling");
         let (server_resident_bytes, before) = (pid.map(process::resident_bytes).transpose()?, now_ns());
         let generator_resident_bytes = own_resident_bytes()?;
         let cpu_before = pid.map(process::cpu_time).transpose()?;
-        hold(idle.hold, &mut progress, "holding");
+        pause(idle.hold, &mut progress, "holding");
         let cpu = pid.map(process::cpu_time).transpose()?.zip(cpu_before);
         let held_secs = (now_ns() - before) as f64 / 1e9;
         let cpu_us = cpu.map(|(after, before)| after.since(before).run_ns as f64 / 1e3);
@@ -420,15 +420,15 @@ fn open(
             return Err(RunError::Connections { live, wanted: connections, failed, lost, reasons });
         }
         progress.show("connecting");
-        sys::pause(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
-fn hold(span: Duration, progress: &mut Progress, doing: &str) {
+fn pause(span: Duration, progress: &mut Progress, doing: &str) {
     let end = Instant::now() + span;
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
         progress.show(doing);
-        sys::pause(left.min(LOOK_INTERVAL));
+        thread::sleep(left.min(LOOK_INTERVAL));
     }
 }
 

@@ -1,10 +1,8 @@
 //! The few things the standard library does not offer: the monotonic clock as a number, the descriptor limit, the
-//! id of a thread, one socket option, and a pause. The only unsafe code of the crate.
+//! id of a thread, and one socket option. The only unsafe code of the crate.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::thread;
-use std::time::Duration;
 
 /// The monotonic clock, in nanoseconds; equal in all processes of a machine.
 pub(crate) fn now_ns() -> u64 {
@@ -14,11 +12,6 @@ pub(crate) fn now_ns() -> u64 {
     assert_eq!(outcome, 0, "Linux always has CLOCK_MONOTONIC");
     // The clock counts from boot, so both parts are positive and fit.
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Suspends the calling thread, which holds no connections.
-pub(crate) fn pause(span: Duration) {
-    thread::sleep(span);
 }
 
 /// The kernel's id of the calling thread, as in `/proc/self/task`.

@@ -21,7 +21,7 @@ use crate::engine::{Engine, Gauges, Orders, Settings, total_wide};
 use crate::latency::Latencies;
 use crate::scenario::{Pace, Publications, Via};
 use crate::stamp::{self, Kind, Stamp};
-use crate::sys::{now_ns, pause};
+use crate::sys::now_ns;
 
 use self::http::HttpSink;
 use self::redis::RedisSink;
@@ -101,7 +101,7 @@ pub(crate) struct Published {
     pub(crate) lag: Latencies,
     /// Mean lag in the first and the last third of the measured time, in nanoseconds.
     pub(crate) lag_thirds_ns: (u64, u64),
-    /// Nothing arrived any more although publications were outstanding.
+    /// A closed loop ended early, waiting for what does not arrive.
     pub(crate) is_stalled: bool,
 }
 
@@ -169,7 +169,7 @@ impl Publisher {
             self.sink.finish()?;
             let next = Instant::now() + PROBE_INTERVAL;
             while Instant::now() < next {
-                pause(Duration::from_millis(5));
+                thread::sleep(Duration::from_millis(5));
                 let probed = total_wide(&self.gauges, |gauges| &gauges.probed);
                 if probed == memberships {
                     return Ok(());
@@ -184,18 +184,22 @@ impl Publisher {
         }
     }
 
-    /// Publishes at the scenario's pace for so long, then waits until all has arrived; false when it does not.
+    /// Publishes at the scenario's pace for so long, then waits until all has arrived, or nothing moves any more;
+    /// false when a closed loop cannot go on, for it waits for what does not arrive.
     pub(crate) fn run_for(&mut self, span: Duration) -> Result<bool, PublishError> {
         self.orders.publisher.get_or_init(thread::current);
-        let is_arriving = match self.publications.pace {
-            Pace::Closed { window, burst } => self.closed_loop(window, burst, span)?,
+        let is_going = match self.publications.pace {
+            Pace::Closed { window, burst } => {
+                self.closed_loop(window, burst, span)? && self.wait_until_outstanding(0)
+            }
             Pace::Open { per_second } => {
                 self.open_loop(per_second, span)?;
+                self.wait_until_outstanding(0);
                 true
             }
         };
         self.sink.finish()?;
-        Ok(is_arriving && self.wait_until_outstanding(0))
+        Ok(is_going)
     }
 
     /// From here on publications are timed.
@@ -239,7 +243,7 @@ impl Publisher {
         while next < count {
             let now = now_ns();
             if let Some(early_ns) = due_ns(next).checked_sub(now).filter(|early_ns| *early_ns > 0) {
-                pause(Duration::from_nanos(early_ns));
+                thread::sleep(Duration::from_nanos(early_ns));
                 continue;
             }
             let due_count = (next..count).take_while(|index| due_ns(*index) <= now).count() as u32;

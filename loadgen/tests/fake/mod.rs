@@ -1,0 +1,190 @@
+//! A server with faults on purpose: Ignis over WebSocket, and `POST /api/emit`, on blocking threads.
+//!
+//! Its faults touch the first member and messages only, never probes. It shares no code with the generator.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Every tenth message does not arrive.
+    Drop,
+    /// Every tenth message arrives twice.
+    Repeat,
+    /// Every tenth message arrives after the next.
+    Swap,
+    /// Every tenth message arrives with another text.
+    Alter,
+    /// The hundredth message is a second late, and holds up all behind it.
+    Stall,
+    /// After the tenth message the connection is closed with 4002.
+    Close,
+    /// Every login is refused with 4003.
+    Refuse,
+    /// Joins are forgotten.
+    Deaf,
+    /// Every request takes 5 ms.
+    Slow,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    streams: Vec<TcpStream>,
+    messages: u32,
+    held_back: Option<Vec<u8>>,
+}
+
+/// Starts a server, which lives as long as the process, and returns where it listens.
+pub fn start(fault: Fault) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound listener");
+    let members = Arc::new(Mutex::new(Members::default()));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, members) = (stream.expect("a connection"), Arc::clone(&members));
+            // A client that goes away in the middle ends its thread; what that means, the generator has to tell.
+            thread::spawn(move || serve(stream, fault, &members));
+        }
+    });
+    address
+}
+
+fn serve(stream: TcpStream, fault: Fault, members: &Mutex<Members>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let (request_line, content_length) = read_head(&mut reader)?;
+        if request_line.starts_with("GET") {
+            return serve_member(reader, fault, members);
+        }
+        let mut body = vec![0; content_length];
+        reader.read_exact(&mut body).ok()?;
+        if fault == Fault::Slow {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        let publications = if let Value::Array(many) = body { many } else { vec![body] };
+        for publication in publications {
+            assert_eq!(publication["type"], "room");
+            let message = format!(r#"{{"event":{},"data":{}}}"#, publication["event"], publication["data"]);
+            members.lock().expect("no panic").publish(&message, fault)?;
+        }
+        reader.get_mut().write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}").ok()?;
+    }
+}
+
+/// The request line and the length of the body.
+fn read_head(reader: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
+    let (mut request_line, mut content_length) = (String::new(), 0);
+    reader.read_line(&mut request_line).ok().filter(|read| *read > 0)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        if line == "\r\n" {
+            return Some((request_line, content_length));
+        }
+        if let Some(length) = line.strip_prefix("Content-Length: ") {
+            content_length = length.trim().parse().expect("a length");
+        }
+    }
+}
+
+fn serve_member(mut reader: BufReader<TcpStream>, fault: Fault, members: &Mutex<Members>) -> Option<()> {
+    let mut stream = reader.get_ref().try_clone().ok()?;
+    let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    write!(
+        stream,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )
+    .ok()?;
+    loop {
+        let message: Value = serde_json::from_slice(&read_frame(&mut reader)?).expect("JSON");
+        match message["event"].as_str() {
+            Some("authenticate") if fault == Fault::Refuse => {
+                stream
+                    .write_all(&frame(1, br#"{"event":"error","data":{"message":"Authentication failed"}}"#))
+                    .ok()?;
+                stream
+                    .write_all(&frame(
+                        8,
+                        &[&4003_u16.to_be_bytes(), b"Authentication failed".as_slice()].concat(),
+                    ))
+                    .ok()?;
+            }
+            Some("authenticate") => {
+                stream.write_all(&frame(1, br#"{"event":"connected","data":{"id":"x"}}"#)).ok()?;
+            }
+            Some("join") if fault != Fault::Deaf => {
+                members.lock().expect("no panic").streams.push(stream.try_clone().ok()?);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn read_frame(reader: &mut impl Read) -> Option<Vec<u8>> {
+    let mut head = [0; 2];
+    reader.read_exact(&mut head).ok()?;
+    let length = match head[1] & 0x7F {
+        126 => {
+            let mut length = [0; 2];
+            reader.read_exact(&mut length).ok()?;
+            usize::from(u16::from_be_bytes(length))
+        }
+        127 => panic!("the generator sends nothing that long"),
+        short => usize::from(short),
+    };
+    let mut mask = [0; 4];
+    reader.read_exact(&mut mask).ok()?;
+    let mut payload = vec![0; length];
+    reader.read_exact(&mut payload).ok()?;
+    payload.iter_mut().enumerate().for_each(|(at, byte)| *byte ^= mask[at % 4]);
+    (head[0] & 0x0F != 8).then_some(payload)
+}
+
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(short @ 0..126) => frame.push(short),
+        _ => {
+            frame.push(126);
+            frame.extend((payload.len() as u16).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+impl Members {
+    fn publish(&mut self, message: &str, fault: Fault) -> Option<()> {
+        let whole = frame(1, message.as_bytes());
+        let is_probe = message.contains("\"lg1p");
+        self.messages += u32::from(!is_probe);
+        let is_tenth = !is_probe && self.messages % 10 == 5;
+        for (member, stream) in self.streams.iter_mut().enumerate() {
+            let mut frames = vec![whole.clone()];
+            match fault {
+                _ if member > 0 || is_probe => {}
+                Fault::Drop if is_tenth => frames.clear(),
+                Fault::Repeat if is_tenth => frames.push(whole.clone()),
+                Fault::Alter if is_tenth => frames[0] = frame(1, message.replace("xx", "x").as_bytes()),
+                Fault::Swap if is_tenth => self.held_back = frames.pop(),
+                Fault::Swap => frames.extend(self.held_back.take()),
+                Fault::Stall if self.messages == 100 => thread::sleep(Duration::from_secs(1)),
+                Fault::Close if self.messages == 10 => frames.push(frame(8, b"\x0f\xa2Heartbeat timeout")),
+                _ => {}
+            }
+            // A member that closed receives nothing.
+            frames.iter().try_for_each(|frame| stream.write_all(frame)).unwrap_or_default();
+        }
+        Some(())
+    }
+}
