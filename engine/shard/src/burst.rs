@@ -57,8 +57,10 @@ pub enum Step {
 pub enum FrameKind {
     /// A message; the slow-consumer policy applies.
     Message,
-    /// Handshake answers, pongs, pings, closes: never refused.
+    /// Pongs, pings, closes, refusals of a request: never refused.
     Control,
+    /// The answer to an upgrade: never refused, and no pong overtakes it.
+    Answer,
 }
 
 /// The bytes of some frames, in order. Shared by every connection that gets exactly these.

@@ -86,7 +86,7 @@ fn refuse(shard: &mut Shard, now: Now, id: ConnId, error: HeadError, input: &[u8
 fn open(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, upgrade: &Upgrade) {
     shard.counters.upgraded += 1;
     let answer = http::switching_protocols(upgrade, &date::http_date(now.unix_ms));
-    shard.send(id, Bytes::from(answer), FrameKind::Control);
+    shard.send(id, Bytes::from(answer), FrameKind::Answer);
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     conn.phase = Phase::Open;
     conn.mount = mount;

@@ -122,7 +122,7 @@ impl Outbox {
             let queued = self.bytes + run.map_or(0, |(a, b)| (b - a) as usize);
             let fits = queued <= bounds.bytes_max && self.messages < bounds.messages_max;
             let memory = run.is_some() || ledger.fits(burst);
-            if kind == FrameKind::Control || begun || (fits && memory) {
+            if kind != FrameKind::Message || begun || (fits && memory) {
                 self.messages += u32::from(kind == FrameKind::Message);
                 run = Some((run.map_or(start, |(a, _)| a), end));
             } else {
@@ -155,18 +155,14 @@ impl Outbox {
 
     /// What to write next: one slice, empty when nothing waits.
     pub fn head(&self) -> &[u8] {
-        let chunk = self.chunks.front();
-        match (&self.pong, chunk) {
-            (Some(pong), None) => &pong[self.pong_written..],
-            (Some(pong), Some(chunk)) if self.pong_written > 0 || chunk.at_boundary() => {
-                &pong[self.pong_written..]
-            }
+        match (&self.pong, self.chunks.front()) {
+            (Some(pong), _) if self.pong_is_next() => &pong[self.pong_written..],
             (Some(_), Some(chunk)) => {
                 let frame_end = chunk.burst.frames[chunk.burst.frame_at(chunk.at)].0;
                 &chunk.burst.bytes[chunk.at as usize..frame_end as usize]
             }
             (None, Some(chunk)) => &chunk.burst.bytes[chunk.at as usize..chunk.end as usize],
-            (None, None) => &[],
+            (_, None) => &[],
         }
     }
 
@@ -203,9 +199,9 @@ impl Outbox {
         completed
     }
 
-    /// Whether [`Outbox::head`] is the pong.
+    /// Whether [`Outbox::head`] is the pong: unless a frame is begun or is not to be overtaken.
     fn pong_is_next(&self) -> bool {
-        self.pong.is_some() && (self.pong_written > 0 || self.chunks.front().is_none_or(Chunk::at_boundary))
+        self.pong.is_some() && (self.pong_written > 0 || self.chunks.front().is_none_or(Chunk::lets_pong_pass))
     }
 
     /// Lets go of everything; returns the messages that were lost.
@@ -238,7 +234,8 @@ impl Outbox {
 }
 
 impl Chunk {
-    fn at_boundary(&self) -> bool {
-        self.at == 0 || self.burst.start_of(self.burst.frame_at(self.at)) == self.at
+    fn lets_pong_pass(&self) -> bool {
+        let next = self.burst.frame_at(self.at);
+        self.burst.start_of(next) == self.at && self.burst.frames[next].1 != FrameKind::Answer
     }
 }
