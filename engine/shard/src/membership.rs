@@ -29,7 +29,9 @@ impl Shard {
             self.counters.joins_refused_rooms_max += 1;
             return;
         }
-        if !is_broadcast && conn.memberships.len() > self.config.rooms_per_conn_max {
+        let broadcast = self.rooms.find(mount, BROADCAST_ROOM);
+        let counted = conn.memberships.iter().filter(|m| Some(m.room) != broadcast).count();
+        if !is_broadcast && counted >= self.config.rooms_per_conn_max {
             self.counters.joins_refused_limit += 1;
             return;
         }
