@@ -64,6 +64,9 @@ impl Wheel {
     /// The entry is gone: arm again. An entry whose tick is not the connection's live one is stale.
     pub fn pop_due(&mut self, now_ms: u64) -> Option<(ConnId, u64)> {
         let now_tick = now_ms / TICK_MS;
+        if self.overdue.is_empty() && now_tick >= self.next_tick + SLOT_COUNT {
+            self.overtake_all(now_tick);
+        }
         while self.overdue.is_empty() {
             let tick = self.next_occupied()?;
             if tick > now_tick {
@@ -77,6 +80,18 @@ impl Wheel {
             self.next_tick = tick + 1;
         }
         self.overdue.pop().map(|entry| (entry.conn, entry.tick))
+    }
+
+    /// The clock passed the horizon: everything is due at once. Slot by slot, an entry that is put back for
+    /// later would be handed out again once a horizon until the wheel has caught up.
+    fn overtake_all(&mut self, now_tick: u64) {
+        while let Some(tick) = self.next_occupied() {
+            let slot = (tick % SLOT_COUNT) as usize;
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+            self.overdue.append(&mut self.slots[slot]);
+        }
+        self.overdue.reverse();
+        self.next_tick = now_tick;
     }
 
     /// When [`Wheel::pop_due`] will next have something, milliseconds; `None` when the wheel is empty.
@@ -170,6 +185,35 @@ mod tests {
         assert_eq!(wheel.next_wake_ms(), Some((SLOT_COUNT - 1) * TICK_MS));
         assert_eq!(drain(&mut wheel, 10_000_000), [1]);
         assert_eq!(wheel.next_wake_ms(), None);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_days_ahead_hands_an_entry_out_once_however_late_it_is_due() {
+        let day_ms = 86_400_000;
+        let mut wheel = Wheel::new(0);
+        let mut armed = wheel.arm(conn(1), UNARMED, 30 * day_ms);
+        for now_ms in [5 * day_ms, 5 * day_ms] {
+            while let Some((id, tick)) = wheel.pop_due(now_ms) {
+                assert_eq!((id, tick), (conn(1), armed));
+                armed = wheel.arm(conn(1), UNARMED, 30 * day_ms);
+                assert!(armed > now_ms / TICK_MS, "it is not due again at once");
+            }
+        }
+        assert!(wheel.next_wake_ms().is_some_and(|wake_ms| wake_ms > 5 * day_ms));
+    }
+
+    #[test]
+    fn a_wheel_that_was_empty_for_days_arms_at_the_time_it_is() {
+        let week_ms = 7 * 86_400_000;
+        let mut wheel = Wheel::new(0);
+        wheel.arm(conn(1), UNARMED, week_ms + 1_000);
+        let mut handed_out = 0;
+        while wheel.pop_due(week_ms).is_some() {
+            handed_out += 1;
+            wheel.arm(conn(1), UNARMED, week_ms + 1_000);
+        }
+        assert_eq!(handed_out, 1);
+        assert_eq!(drain(&mut wheel, week_ms + 1_016), [1]);
     }
 
     #[test]
