@@ -92,12 +92,15 @@ pub struct Outbox {
     /// The answer to the latest ping; jumps the queue at the next frame boundary.
     pong: Option<Bytes>,
     pong_written: usize,
+    /// The answer to a later ping, while `pong` is begun and must be finished.
+    pong_after: Option<Bytes>,
 }
 
 impl Outbox {
     /// Bytes waiting.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.pong.as_ref().map_or(0, |pong| pong.len() - self.pong_written)
+        let pongs: usize = self.pong.iter().chain(&self.pong_after).map(Bytes::len).sum();
+        self.bytes + pongs - self.pong_written
     }
 
     /// Messages waiting, one that is half written included.
@@ -147,10 +150,8 @@ impl Outbox {
 
     /// Queues the answer to a ping. Returns whether it took the place of an earlier one (RFC 6455 §5.5.3).
     pub fn push_pong(&mut self, pong: Bytes) -> bool {
-        if self.pong_written > 0 {
-            return true;
-        }
-        self.pong.replace(pong).is_some()
+        let waiting = if self.pong_written > 0 { &mut self.pong_after } else { &mut self.pong };
+        waiting.replace(pong).is_some()
     }
 
     /// What to write next: one slice, empty when nothing waits.
@@ -179,7 +180,7 @@ impl Outbox {
         {
             self.pong_written += written;
             if self.pong_written == pong.len() {
-                self.pong = None;
+                self.pong = self.pong_after.take();
                 self.pong_written = 0;
                 return 1;
             }
@@ -212,6 +213,7 @@ impl Outbox {
         self.bytes = 0;
         self.pong = None;
         self.pong_written = 0;
+        self.pong_after = None;
         std::mem::take(&mut self.messages)
     }
 }
@@ -237,5 +239,60 @@ impl Chunk {
     fn lets_pong_pass(&self) -> bool {
         let next = self.burst.frame_at(self.at);
         self.burst.start_of(next) == self.at && self.burst.frames[next].1 != FrameKind::Answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { bytes_max: 1 << 20, messages_max: 100 };
+
+    /// Everything that is written when the socket takes `step` bytes at a time.
+    fn drain(outbox: &mut Outbox, ledger: &mut Ledger, step: usize) -> String {
+        let mut written = Vec::new();
+        while !outbox.is_empty() {
+            let head = outbox.head();
+            let took = head.len().min(step);
+            written.extend_from_slice(&head[..took]);
+            outbox.advance(took, ledger);
+        }
+        assert_eq!(ledger.bytes(), 0);
+        String::from_utf8(written).expect("text")
+    }
+
+    #[test]
+    fn the_latest_ping_is_answered_even_when_a_pong_is_half_written() {
+        let mut ledger = Ledger::new(1 << 20);
+        let mut outbox = Outbox::default();
+        let burst = Rc::new(Burst::of_one(Bytes::from_static(b"message"), FrameKind::Message));
+        outbox.push(&burst, 0, BOUNDS, &mut ledger);
+        let pongs = ["one.", "two.", "three.", "four."].map(|text| Bytes::from_static(text.as_bytes()));
+        let [one, two, three, four] = pongs;
+        assert!(!outbox.push_pong(one));
+        assert!(outbox.push_pong(two), "the first was not begun");
+        assert_eq!(outbox.head(), b"two.");
+        outbox.advance(1, &mut ledger);
+        assert!(!outbox.push_pong(three), "what is begun is finished");
+        assert!(outbox.push_pong(four));
+        assert_eq!(outbox.bytes(), "wo.four.message".len());
+        assert_eq!(drain(&mut outbox, &mut ledger, 2), "wo.four.message");
+    }
+
+    #[test]
+    fn a_pong_waits_for_the_end_of_a_frame_and_for_the_answer_to_the_upgrade() {
+        for (kind, from, expected) in [
+            (FrameKind::Message, 0, "pong.first"),
+            (FrameKind::Message, 1, "irstpong."),
+            (FrameKind::Answer, 0, "firstpong."),
+            (FrameKind::Answer, 1, "irstpong."),
+        ] {
+            let mut ledger = Ledger::new(1 << 20);
+            let mut outbox = Outbox::default();
+            let burst = Rc::new(Burst::of_one(Bytes::from_static(b"first"), kind));
+            outbox.push(&burst, from, BOUNDS, &mut ledger);
+            outbox.push_pong(Bytes::from_static(b"pong."));
+            assert_eq!(drain(&mut outbox, &mut ledger, 3), expected, "{kind:?} from {from}");
+        }
     }
 }
