@@ -112,9 +112,15 @@ impl Asker {
         }
     }
 
+    /// Runs a future nobody waits for.
     fn run(&self, future: impl Future<Output = ()> + Send + 'static) -> Option<Verdict> {
         if let Some(place) = self.place() {
-            place.send(Box::pin(future));
+            let status = self.status.clone();
+            place.send(Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |result| {
+                if result.is_err() {
+                    status.process.hooks_panicked.fetch_add(1, Ordering::Relaxed);
+                }
+            })));
         }
         None
     }
