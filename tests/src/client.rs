@@ -11,6 +11,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// How long the client waits for something that should arrive at once: long, as other tests share the machine.
 pub const REPLY_WITHIN: Duration = Duration::from_secs(20);
@@ -27,6 +28,9 @@ const FIN: u8 = 0x80;
 /// What `fence` sends, and the message an Ignis server answers it with in any state.
 const NOT_JSON: &str = "{";
 const NOT_JSON_ANSWER: &str = r#"{"event":"error","data":{"message":"Invalid message format"}}"#;
+
+/// Receive buffer of a slow client, bytes; the kernel doubles it.
+const RECEIVE_BUFFER_SMALL: usize = 4 << 10;
 
 /// Payload of the ping of `settle`.
 const SETTLE: &[u8] = b"settle";
@@ -143,6 +147,23 @@ impl Client {
         client
     }
 
+    /// Connects and upgrades with a small receive buffer, so that a server that sends much soon writes in part.
+    ///
+    /// # Panics
+    /// As [`Client::connect`].
+    pub fn connect_slow(address: SocketAddr, path: &str) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_SMALL).expect("SO_RCVBUF");
+        socket
+            .connect(&address.into())
+            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        let mut client = Self::from_stream(socket.into());
+        let response = client.upgrade(path, "");
+        assert_eq!(response.status, 101, "no upgrade at {path}: {response:?}");
+        client
+    }
+
     /// Sends an upgrade request with `extra_headers` (whole lines, each with its CRLF) and returns the response.
     ///
     /// # Panics
@@ -241,7 +262,7 @@ impl Client {
     /// # Panics
     /// When the socket takes no options.
     pub fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// What the server does next, within `REPLY_WITHIN`.

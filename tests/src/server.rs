@@ -46,6 +46,7 @@ const ORDINARY: &[&str] = &[
     "conns",
     "frames_sent",
     "handed_off",
+    "input_bytes",
     "joins",
     "leaves",
     "messages_received",
@@ -62,9 +63,10 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 4] = ["clients", "conns", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 5] = ["clients", "conns", "input_bytes", "outbox_bytes", "rooms"];
 
-/// Dev mode on free loopback ports, two shards that share the machine with other tests, and a stop without delay.
+/// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
+/// machine reaches, and a stop without delay.
 pub fn config() -> Config {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::default();
@@ -72,8 +74,10 @@ pub fn config() -> Config {
     config.server.shards = Auto::Fixed(2);
     config.server.pin = false;
     config.server.drain_period = Duration::ZERO;
+    config.server.handshake_timeout = 3 * PATIENCE;
     config.admin.listen = Some(any_port);
     config.auth.dev = true;
+    config.mounts[0].auth_timeout = 3 * PATIENCE;
     config
 }
 

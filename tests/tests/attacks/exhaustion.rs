@@ -47,7 +47,7 @@ fn metric(admin: &mut Http, name: &str) -> u64 {
 #[test]
 fn attack_74_out_of_descriptors_sheds_503_without_spinning() {
     const PLACES: usize = 40;
-    let server = Binary::start(&["--dev", "--shards", "2"]);
+    let server = Binary::start(&["--dev", "--shards", "2", "--set", "mounts.0.auth_timeout=1h"]);
     let mut admin = Http::connect(server.admin_address());
     let mut bystander = Bystander::of_address(server.address());
     bystander.is_well();

@@ -1,6 +1,5 @@
 //! 28, 33 and 36 to 38: what sockets, buffers and descriptors are put through.
 
-use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::json;
@@ -10,23 +9,11 @@ use shardcast_tests::bystander::Bystander;
 use shardcast_tests::client::{Client, Received, masked_frame, opcode};
 use shardcast_tests::server::{ECHO, one_shard, with_echo};
 use shardcast_wire::ignis::Destination;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::arena::Arena;
 
 const FIN: u8 = 0x80;
 const MIB: usize = 1 << 20;
-
-/// A client whose kernel takes in little: the server's writes to it are short.
-fn small_window(address: SocketAddr, path: &str) -> Client {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
-    socket.set_recv_buffer_size(4 << 10).expect("SO_RCVBUF");
-    socket.connect(&address.into()).expect("connecting");
-    let mut client = Client::from_stream(TcpStream::from(socket));
-    let answer = client.upgrade(path, "");
-    assert_eq!(answer.status, 101, "{answer:?}");
-    client
-}
 
 /// In a process of its own, whose memory nobody else uses.
 #[test]
@@ -65,7 +52,7 @@ fn attack_33_a_ping_flood_queues_one_pong_and_honest_peers_keep_theirs() {
     let mut arena = Arena::new();
     let before = arena.before().clone();
     let mut honest = arena.ws();
-    let mut flooder = small_window(arena.server.address(), "/ws");
+    let mut flooder = Client::connect_slow(arena.server.address(), "/ws");
     let ping =
         |number: u32| masked_frame(FIN | opcode::PING, &[&number.to_be_bytes()[..], &[b'p'; 121]].concat());
     let mut sent = 0;
@@ -168,7 +155,7 @@ fn messages_over_many_buffers(io: IoDriver) {
     let message: Vec<u8> = (0..3 * MIB).map(|at| (at % 251) as u8).collect();
     for piece_len in [1 << 10, 65_535, 65_536, 65_537, 200_000, 3 * MIB] {
         arena.attack(&format!("37 pieces of {piece_len}"), &[], |arena| {
-            let mut client = small_window(arena.server.address(), ECHO);
+            let mut client = Client::connect_slow(arena.server.address(), ECHO);
             let frame = masked_frame(FIN | opcode::BINARY, &message);
             for piece in frame.chunks(piece_len) {
                 client.send_raw(piece).expect("sending");
@@ -216,7 +203,7 @@ fn descriptors_reused(io: IoDriver) {
     let before = arena.before().clone();
     let mut stuffed = Vec::new();
     for round in 0..ROUNDS {
-        let mut client = small_window(arena.server.address(), "/ws");
+        let mut client = Client::connect_slow(arena.server.address(), "/ws");
         let id = client.authenticate("token", "old")["id"].as_str().expect("a client id").to_owned();
         for _ in 0..24 {
             arena.server.emit(Destination::Client(id.as_str().into()), "old", &filler);

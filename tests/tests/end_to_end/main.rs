@@ -1,0 +1,8 @@
+//! The whole server over real sockets: what backends and clients see, on one shard and two, on io_uring and epoll,
+//! alone and with others on one Redis.
+
+mod api;
+mod cluster;
+mod crowd;
+mod hooks;
+mod scenarios;
