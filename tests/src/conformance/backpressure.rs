@@ -8,11 +8,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::flow::{Checked, Difference, Flow};
+use super::{pause, poll};
 use crate::client::Received;
 
 /// A client that received nothing for so long has received all there is; wrong at worst if a machine stalls for
 /// longer, and then the later message is sent again.
 const DRAINED_AFTER: Duration = Duration::from_millis(500);
+
+/// How much is sent between two looks at whether the kernel takes more.
+const FILL_BYTES: usize = 64 * 1024;
+
+/// The kernel's buffers grow for a while; one that took nothing for so long is full.
+const BLOCKED_AFTER: Duration = Duration::from_millis(100);
 
 /// How often the later message is sent before it counts as lost.
 const LATER_TRIES: usize = 20;
@@ -33,23 +40,39 @@ impl Flood {
         let header = flow.header;
         let field = |name: &str| header[name].as_u64().unwrap_or_else(|| panic!("no {name} in the header"));
         let (sent, size) = (field("n"), field("size"));
-        let target = match header["mode"].as_str() {
-            Some("raw") => json!({"op": "sendToUser", "userId": "u1"}),
-            Some("room") => json!({"op": "sendToRoom", "room": "bproom"}),
+        let mut call = match header["mode"].as_str() {
+            Some("raw") => json!({"op": "sendToUser", "userId": "u1", "event": "bp"}),
+            Some("room") => json!({"op": "sendToRoom", "room": "bproom", "event": "bp"}),
             other => panic!("unknown mode {other:?}"),
         };
-        let filler = "z".repeat(usize::try_from(size).expect("a size that fits memory").saturating_sub(50));
-        let mut call = target;
-        call["event"] = "bp".into();
-        for number in 0..sent {
-            call["data"] = json!({"n": number, "filler": filler});
-            flow.target.call(0, &call);
+        let size = usize::try_from(size).expect("a size that fits memory");
+        let filler = "z".repeat(size.saturating_sub(50));
+        let mut flood = Self { sent: 0, received: 0, ended: false };
+        let id = flow.bindings.all().pop().expect("the client was told its id");
+        // Who is closed at the first message that does not fit misses none in between.
+        let is_closed = header["serverOptions"]["closeOnBackpressureLimit"] == true;
+        let step = (FILL_BYTES / size).max(1) as u64;
+        while !is_closed && flood.sent < sent && !is_blocked(flow, &id) {
+            flood.send(flow, &mut call, &filler, step.min(sent - flood.sent));
         }
-        Self::read(flow, call, sent)
+        flood.send(flow, &mut call, &filler, sent - flood.sent);
+        if !is_closed {
+            // Looking waits for what was sent; were the client to read earlier, some of that would fit again.
+            poll(|| flow.target.client(&id)).ok_or_else(|| Difference::new("the client to be there", &id))?;
+        }
+        flood.read(flow, call)
     }
 
-    fn read(flow: &mut Flow<'_>, mut call: Value, sent: u64) -> Result<Self, Difference> {
-        let mut flood = Self { sent, received: 0, ended: false };
+    fn send(&mut self, flow: &mut Flow<'_>, call: &mut Value, filler: &str, count: u64) {
+        for number in self.sent..self.sent + count {
+            call["data"] = json!({"n": number, "filler": filler});
+            flow.target.call(0, call);
+        }
+        self.sent += count;
+    }
+
+    /// Lets the client read, and sends something later until that arrives.
+    fn read(mut self, flow: &mut Flow<'_>, mut call: Value) -> Result<Self, Difference> {
         call["data"] = "later".into();
         for _ in 0..LATER_TRIES {
             let conn = flow.conns.values_mut().next().expect("one connection");
@@ -58,18 +81,18 @@ impl Flood {
                     Received::Text(text) => {
                         let message: Value = serde_json::from_str(&text).expect("messages are JSON");
                         if message["data"] == "later" {
-                            return Ok(flood);
+                            return Ok(self);
                         }
-                        if message["data"]["n"] != flood.received {
+                        if message["data"]["n"] != self.received {
                             let number = message["data"]["n"].clone();
-                            return Err(Difference::new(format!("message {}", flood.received), number));
+                            return Err(Difference::new(format!("message {}", self.received), number));
                         }
-                        flood.received += 1;
+                        self.received += 1;
                     }
                     Received::Eof | Received::Cut => {
-                        flood.ended = true;
+                        self.ended = true;
                         conn.closing = true;
-                        return Ok(flood);
+                        return Ok(self);
                     }
                     Received::Timeout => break,
                     other => return Err(Difference::new("messages or the end", other)),
@@ -77,7 +100,7 @@ impl Flood {
             }
             flow.target.call(0, &call);
         }
-        Err(Difference::new("a later message to arrive", flood))
+        Err(Difference::new("a later message to arrive", self))
     }
 
     /// The connection must have ended.
@@ -95,4 +118,15 @@ impl Flood {
         }
         Err(Difference::new(format!("the like of {recorded}"), self))
     }
+}
+
+/// Whether the client's socket takes no more, so that all that follows waits in the server. Only then is what
+/// arrives without a gap: a kernel that takes more after messages were refused makes room for later ones.
+fn is_blocked(flow: &mut Flow<'_>, id: &str) -> bool {
+    let Some(waiting) = flow.target.backlog(id) else { return true };
+    if waiting == 0 {
+        return false;
+    }
+    pause(BLOCKED_AFTER);
+    flow.target.backlog(id) == Some(waiting)
 }

@@ -84,8 +84,8 @@ pub(super) struct Flow<'a> {
     pub(super) last_conn: String,
     /// What the flood of a backpressure flow came to.
     pub(super) flood: Option<Flood>,
-    /// Publications seen, by server.
-    published: BTreeMap<String, usize>,
+    /// Publications seen of each server.
+    published: Vec<usize>,
     /// Something came through Redis, which no fence on a connection waits for.
     through_redis: bool,
     /// The servers cannot say more to Redis.
@@ -103,7 +103,7 @@ impl<'a> Flow<'a> {
         redis: Option<(RedisServer, Tap)>,
         timing: Option<&'a Timing>,
         headers_in_any_order: bool,
-        header: &'a Value,
+        recording: &'a Recording,
     ) -> Self {
         let (redis, tap) = redis.unzip();
         Self {
@@ -112,12 +112,12 @@ impl<'a> Flow<'a> {
             tap,
             timing,
             headers_in_any_order,
-            header,
+            header: &recording.header,
             conns: BTreeMap::new(),
             bindings: Bindings::default(),
             last_conn: String::new(),
             flood: None,
-            published: BTreeMap::new(),
+            published: vec![0; recording.server_count()],
             through_redis: false,
             redis_ended: false,
             began: None,
@@ -255,10 +255,9 @@ impl<'a> Flow<'a> {
             return Err(Difference::new(expected(), "a recording that needs compression"));
         }
         let conn = Self::conn(&mut self.conns, label)?;
-        let Received::Text(got) =
-            take(&mut conn.client).map_err(|other| Difference::new(expected(), other))?
-        else {
-            unreachable!("`take` gives text");
+        let got = match conn.client.recv() {
+            Received::Text(got) => got,
+            other => return Err(Difference::new(expected(), other)),
         };
         conn.text_count += 1;
         match self.bindings.compare(text, &got) {
@@ -319,7 +318,6 @@ impl<'a> Flow<'a> {
                 self.redis.as_mut().expect("the plan needs a Redis").kill();
                 self.redis_ended = true;
             }
-            // Without a destination or payload Ignis does nothing either, but the key must be there for ours.
             _ => {
                 self.redis_ended |= call["op"] == "shutdown";
                 self.target.call(server, &self.bindings.apply_to_json(call));
@@ -341,11 +339,12 @@ impl<'a> Flow<'a> {
         if self.bindings.ours(publisher).is_none() {
             self.bindings.bind(publisher, &self.target.server_id(0));
         }
-        let server_id = self.bindings.ours(publisher).expect("just bound").to_owned();
-        let index = self.published.entry(server_id.clone()).or_default();
-        let tap = self.tap.as_ref().expect("the recording uses Redis");
-        let got = tap.publication(&server_id, *index);
-        *index += 1;
+        let ours = self.bindings.ours(publisher);
+        let server =
+            (0..self.published.len()).find(|&server| Some(self.target.server_id(server).as_str()) == ours);
+        let server = server.ok_or_else(|| Difference::new("a server of this flow to publish", publisher))?;
+        let got = self.next_publication(server);
+        self.published[server] += 1;
         match &got {
             Some((on, said))
                 if self.bindings.matches(channel, on, "") && self.bindings.matches(message, said, "") =>
@@ -414,19 +413,24 @@ impl<'a> Flow<'a> {
                 self.expect_open(&label)?;
             }
         }
-        let Some(tap) = self.tap.as_ref().filter(|_| !self.redis_ended) else { return Ok(()) };
-        for server in 0.. {
-            let Some(server_id) = self.published.keys().nth(server) else { break };
-            let number =
-                (0..2).find(|&number| self.target.server_id(number) == *server_id).unwrap_or_default();
+        if self.tap.is_none() || self.redis_ended {
+            return Ok(());
+        }
+        for server in 0..self.published.len() {
             let end = json!({"op": "send", "destination": "end", "payload": {"topic": "end", "data": null}});
-            self.target.call(number, &end);
-            let got = tap.publication(server_id, self.published[server_id]);
+            self.target.call(server, &end);
+            let got = self.next_publication(server);
             if got.as_ref().is_none_or(|(channel, _)| channel != "ws:room:end") {
-                return Err(Difference::new("the server to publish nothing more", got));
+                return Err(Difference::new(format!("server {server} to publish nothing more"), got));
             }
         }
         Ok(())
+    }
+
+    /// Channel and message of what a server publishes next.
+    fn next_publication(&self, server: usize) -> Option<(String, String)> {
+        let tap = self.tap.as_ref().expect("the recording uses Redis");
+        tap.publication(&self.target.server_id(server), self.published[server])
     }
 
     fn pause_until(&mut self, at_ms: u64) {
@@ -466,14 +470,6 @@ impl<'a> Flow<'a> {
         label: &str,
     ) -> Result<&'c mut Conn, Difference> {
         conns.get_mut(label).ok_or_else(|| Difference::new(format!("a connection {label}"), "none"))
-    }
-}
-
-/// The next message when it is text, else what came.
-fn take(client: &mut Client) -> Result<Received, Received> {
-    match client.recv() {
-        text @ Received::Text(_) => Ok(text),
-        other => Err(other),
     }
 }
 

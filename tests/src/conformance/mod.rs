@@ -191,12 +191,10 @@ fn attempt(
         (Against::Ignis, Some(redis)) => Box::new(Ignises::start(count, &options, redis)),
         (Against::Ignis, None) => unreachable!("Ignis always has a Redis"),
     };
-    let flow =
-        Flow::new(target.as_mut(), redis.zip(tap), timing, plan.headers_in_any_order, &recording.header);
+    let flow = Flow::new(target.as_mut(), redis.zip(tap), timing, plan.headers_in_any_order, &recording);
     flow.run(&recording, |line| at_line.set(line))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test may wait")]
 fn pause(duration: Duration) {
     thread::sleep(duration);
 }

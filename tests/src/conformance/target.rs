@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shardcast::engine::{Emit, Engine};
 use shardcast::threads::Server;
+use shardcast_shard::ClientView;
 use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
 
 use super::options::Options;
@@ -31,6 +32,9 @@ pub(super) trait Target {
 
     /// `id`, `userId` and `rooms` of a client of the first server.
     fn client(&mut self, id: &str) -> Option<Value>;
+
+    /// Bytes that wait in the first server for a client to read, if it tells.
+    fn backlog(&mut self, id: &str) -> Option<usize>;
 
     /// What the first server's application was asked, if it keeps a log.
     fn asked(&self) -> Option<Vec<Value>>;
@@ -97,6 +101,10 @@ impl Shardcasts {
         }
     }
 
+    fn look(&self, id: &str) -> Option<ClientView> {
+        self.runtime.block_on(self.servers[0].engine().client(ClientId::parse(id)?))
+    }
+
     /// `send` of Ignis: a destination is a client of this server, else a room, else everyone.
     fn send(&self, server: usize, call: &Value) {
         let (topic, data) = (call["payload"]["topic"].as_str(), call["payload"].get("data"));
@@ -143,13 +151,17 @@ impl Target for Shardcasts {
     }
 
     fn client(&mut self, id: &str) -> Option<Value> {
-        let view = self.runtime.block_on(self.servers[0].engine().client(ClientId::parse(id)?))?;
+        let view = self.look(id)?;
         let rooms: Vec<&str> = view.rooms.iter().map(AsRef::as_ref).collect();
         let mut client = json!({"id": view.id.to_string(), "rooms": rooms});
         if let Some(user) = view.user {
             client["userId"] = serde_json::from_str(user.as_json()).expect("ids are JSON");
         }
         Some(client)
+    }
+
+    fn backlog(&mut self, id: &str) -> Option<usize> {
+        Some(self.look(id)?.outbox_bytes)
     }
 
     fn asked(&self) -> Option<Vec<Value>> {
@@ -211,6 +223,10 @@ impl Target for Ignises {
             found["userId"] = user.clone();
         }
         Some(found)
+    }
+
+    fn backlog(&mut self, _id: &str) -> Option<usize> {
+        None
     }
 
     fn asked(&self) -> Option<Vec<Value>> {
