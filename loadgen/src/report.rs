@@ -175,6 +175,8 @@ pub(crate) struct Idle {
 pub(crate) struct IdleStep {
     pub(crate) connections: u32,
     pub(crate) server_resident_bytes: Option<u64>,
+    /// Resident bytes per connection from the step before to this one.
+    pub(crate) server_bytes_per_connection: Option<f64>,
     pub(crate) generator_resident_bytes: u64,
     /// CPU time of the server a second, in microseconds.
     pub(crate) server_cpu_us_per_second: Option<f64>,
@@ -257,17 +259,19 @@ impl fmt::Display for Fanout {
 
 impl fmt::Display for Idle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:>12} {:>16} {:>16} {:>20}",
-            "connections", "server MiB", "generator MiB", "server CPU-µs/s"
-        )?;
         let told = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let mut row = |[connections, memory, slope, cpu, generator]: [&str; 5]| {
+            writeln!(f, "{connections:>12} {memory:>12} {slope:>20} {cpu:>18} {generator:>14}")
+        };
+        row(["connections", "server MiB", "B/connection since", "server CPU-µs/s", "generator MiB"])?;
         for step in &self.steps {
-            let server = told(step.server_resident_bytes.map(|bytes| bytes as f64 / MIB));
-            let generator = step.generator_resident_bytes as f64 / MIB;
-            let cpu = told(step.server_cpu_us_per_second);
-            writeln!(f, "{:>12} {server:>16} {generator:>16.2} {cpu:>20}", step.connections)?;
+            row([
+                &step.connections.to_string(),
+                &told(step.server_resident_bytes.map(|bytes| bytes as f64 / MIB)),
+                &told(step.server_bytes_per_connection),
+                &told(step.server_cpu_us_per_second),
+                &told(Some(step.generator_resident_bytes as f64 / MIB)),
+            ])?;
         }
         if let Some(bytes) = self.server_bytes_per_connection {
             writeln!(f, "server memory     {bytes:.0} B/connection, first step to last")?;

@@ -359,7 +359,7 @@ fn hold_idle(
 ) -> Result<Report, RunError> {
     let pid = settings.target.pid;
     let gauges = engine.gauges();
-    let mut steps = Vec::with_capacity(idle.at.len());
+    let mut steps: Vec<IdleStep> = Vec::with_capacity(idle.at.len());
     for connections in idle.at.iter().copied() {
         engine = open(engine, connections, settings.clients.patience, &mut progress)?;
         pause(idle.settle, &mut progress, "settling");
@@ -370,9 +370,12 @@ fn hold_idle(
         let cpu = pid.map(process::cpu_time).transpose()?.zip(cpu_before);
         let held_secs = (now_ns() - before) as f64 / 1e9;
         let cpu_us = cpu.map(|(after, before)| after.since(before).run_ns as f64 / 1e3);
+        let earlier = steps.last().map(|step| (step.connections, step.server_resident_bytes));
         steps.push(IdleStep {
             connections,
             server_resident_bytes,
+            server_bytes_per_connection: earlier
+                .and_then(|earlier| bytes_per_connection(earlier, (connections, server_resident_bytes))),
             generator_resident_bytes,
             server_cpu_us_per_second: cpu_us.map(|micros| micros / held_secs),
         });
@@ -384,12 +387,17 @@ fn hold_idle(
     }
     let slope = |bytes: fn(&IdleStep) -> Option<u64>| {
         let (first, last) = (steps.first()?, steps.last()?);
-        let connections = last.connections.checked_sub(first.connections).filter(|more| *more > 0)?;
-        Some((bytes(last)? as f64 - bytes(first)? as f64) / f64::from(connections))
+        bytes_per_connection((first.connections, bytes(first)), (last.connections, bytes(last)))
     };
     let server_bytes_per_connection = slope(|step| step.server_resident_bytes);
     let generator_bytes_per_connection = slope(|step| Some(step.generator_resident_bytes)).unwrap_or(0.0);
     Ok(Report::Idle(Idle { server_bytes_per_connection, generator_bytes_per_connection, losses, steps }))
+}
+
+/// What each further connection added, from one number of connections and resident bytes to another.
+fn bytes_per_connection(earlier: (u32, Option<u64>), later: (u32, Option<u64>)) -> Option<f64> {
+    let connections = later.0.checked_sub(earlier.0).filter(|more| *more > 0)?;
+    Some((later.1? as f64 - earlier.1? as f64) / f64::from(connections))
 }
 
 /// Opens connections up to so many and waits until all are live; gives the engine back, or stops it.

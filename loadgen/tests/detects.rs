@@ -22,10 +22,14 @@ struct Outcome {
 }
 
 fn run(name: &str, fault: Fault, arguments: &[&str]) -> Outcome {
+    run_mode("fanout", name, fault, arguments)
+}
+
+fn run_mode(mode: &str, name: &str, fault: Fault, arguments: &[&str]) -> Outcome {
     let address = fake::start(fault);
     let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("loadgen-{name}.json"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-    command.args(["fanout", "--target", &format!("ws://{address}/ws"), "--patience", "1s"]);
+    command.args([mode, "--target", &format!("ws://{address}/ws"), "--patience", "1s"]);
     command.args(["--publish", &format!("http://{address}/api/emit"), "--json"]).arg(&json).args(arguments);
     let output = command.output().expect("the generator runs");
     let report = fs::read(&json).map_or(Value::Null, |text| serde_json::from_slice(&text).expect("JSON"));
@@ -139,6 +143,20 @@ fn a_lost_connection_is_told_with_its_close_code() {
         (1, &json!(1), &json!(110))
     );
     assert!(stderr.contains("1 × closed by the server: 4002 Heartbeat timeout"), "{stderr}");
+}
+
+#[test]
+fn idle_connections_are_held_and_weighed() {
+    let pid = std::process::id().to_string();
+    let arguments = ["--at", "0,20,50", "--settle", "0s", "--hold", "100ms", "--server-pid", &pid];
+    let Outcome { exit_code, report, stderr, stdout } = run_mode("idle", "idle", Fault::None, &arguments);
+    assert_eq!((exit_code, stderr.as_str()), (0, ""));
+    let steps = report["steps"].as_array().expect("steps");
+    let connections: Vec<_> = steps.iter().map(|step| &step["connections"]).collect();
+    assert_eq!(connections, [&json!(0), &json!(20), &json!(50)]);
+    assert!(steps[0]["server_bytes_per_connection"].is_null());
+    // The fake server has a thread a connection, with pages of stack.
+    assert!(report["server_bytes_per_connection"].as_f64() > Some(1000.0), "{stdout}");
 }
 
 #[test]
