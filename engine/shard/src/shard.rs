@@ -409,7 +409,7 @@ impl Shard {
 impl Drain {
     /// When the connection in `slot` is due, rounded up to a step.
     fn next_step_ms(&self, slot: u32) -> u64 {
-        let offset = u64::from(slot + 1) * self.period_ms / u64::from(self.slots.max(1));
+        let offset = (u64::from(slot + 1) * self.period_ms).div_ceil(u64::from(self.slots.max(1)));
         self.started_ms + offset.next_multiple_of(DRAIN_STEP_MS).min(self.period_ms)
     }
 }
