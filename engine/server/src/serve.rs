@@ -1,5 +1,6 @@
 //! `shardcast serve`: the process from start to the last connection.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,7 +19,7 @@ pub enum ServeError {
     Start(#[from] StartError),
     /// The kernel refuses signal handlers or an event loop.
     #[error("cannot watch for signals: {0}")]
-    Signals(std::io::Error),
+    Signals(io::Error),
 }
 
 /// Runs until SIGTERM or SIGINT has drained the process. SIGHUP reloads the configuration.
@@ -30,45 +31,71 @@ pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
     if let Err(error) = files::raise_limit() {
         tracing::warn!(%error, "cannot raise the limit on open files; connections beyond it are refused");
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(ServeError::Signals)?;
+    // Before anything listens: without a handler a signal ends the process, and whoever connected, at once.
+    let signals = runtime.block_on(async { Signals::watch() }).map_err(ServeError::Signals)?;
     let policy = Arc::new(Policy::new(&loaded.config));
     let server = Server::start(&loaded.config, policy.clone())?;
     announce(&server, &loaded.config);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(ServeError::Signals)?.block_on(watch_signals(server, loaded, policy, log_level))
+    runtime.block_on(obey(signals, server, loaded, &policy, &log_level));
+    Ok(())
 }
 
-async fn watch_signals(
+async fn obey(
+    mut signals: Signals,
     mut server: Server,
     mut loaded: Loaded,
-    policy: Arc<Policy>,
-    log_level: LogLevelHandle,
-) -> Result<(), ServeError> {
-    let watch = |kind| signal(kind).map_err(ServeError::Signals);
-    let (mut term, mut int, mut hup) =
-        (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?, watch(SignalKind::hangup())?);
-    loop {
-        tokio::select! {
-            _ = stop_asked(&mut term, &mut int) => break,
-            _ = hup.recv() => reload(&mut server, &mut loaded, &policy, &log_level),
-        }
+    policy: &Policy,
+    log_level: &LogLevelHandle,
+) {
+    while signals.next().await == Asked::Reload {
+        reload(&mut server, &mut loaded, policy, log_level);
     }
     tracing::info!(period = ?loaded.config.server.drain_period, "draining; a second signal ends at once");
-    server.drain();
-    let ended = tokio::task::spawn_blocking(|| server.join());
+    let ended = tokio::task::spawn_blocking(|| {
+        server.drain();
+        server.join();
+    });
     tokio::select! {
         _ = ended => tracing::info!("drained"),
-        _ = stop_asked(&mut term, &mut int) => {
+        () = async { while signals.next().await != Asked::Stop {} } => {
             tracing::warn!("second signal: ending at once");
             std::process::exit(1);
         }
     }
-    Ok(())
 }
 
-async fn stop_asked(term: &mut Signal, int: &mut Signal) {
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Stop,
+    Reload,
+}
+
+/// The signals that are watched for.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// Takes over from the kernel's defaults. Inside a runtime only.
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::Stop,
+            _ = self.int.recv() => Asked::Stop,
+            _ = self.hup.recv() => Asked::Reload,
+        }
     }
 }
 
