@@ -175,11 +175,32 @@ impl Binary {
         fs::read_dir(self.proc("fd")).expect("the descriptors of a child").count()
     }
 
-    /// What the kernel says about each descriptor that is an io_uring.
+    /// How many io_urings it has.
     pub fn rings(&self) -> usize {
-        let targets = fs::read_dir(self.proc("fd")).expect("the descriptors of a child");
-        let links = targets.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-        links.filter(|link| link.to_string_lossy().contains("io_uring")).count()
+        self.ring_descriptors().len()
+    }
+
+    /// What each io_uring has been given to do so far: the tail of its submission queue, from `fdinfo`.
+    ///
+    /// # Panics
+    /// When the kernel does not say.
+    pub fn ring_submissions(&self) -> Vec<u64> {
+        let tail = |descriptor: String| {
+            let info = fs::read_to_string(self.proc("fdinfo").join(descriptor)).expect("fdinfo of a ring");
+            let tail = info.lines().find_map(|line| line.strip_prefix("SqTail:")).expect("SqTail");
+            tail.trim().parse().expect("a number")
+        };
+        self.ring_descriptors().into_iter().map(tail).collect()
+    }
+
+    fn ring_descriptors(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.proc("fd")).expect("the descriptors of a child");
+        let entries = entries.map(|entry| entry.expect("a descriptor"));
+        // One that is closed meanwhile is no ring.
+        let is_ring =
+            |path: &Path| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("io_uring"));
+        let rings = entries.filter(|entry| is_ring(&entry.path()));
+        rings.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Resident memory that belongs to the process alone, bytes.
