@@ -1,10 +1,12 @@
-//! CPU time and resident memory of a process, read from `/proc`.
+//! CPU time and resident memory of a process.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::sys;
 
 /// Why a process could not be measured.
 #[derive(Debug, Error)]
@@ -34,17 +36,16 @@ impl CpuTime {
     }
 }
 
-/// CPU time of all threads of a process that live; threads that ended are not counted.
+/// CPU time of a process, the threads that ended included; of the time spent waiting, those that live.
 pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, ProcessError> {
     let unreadable = |source| ProcessError::Unreadable { pid, source };
-    let mut total = CpuTime::default();
+    // Not the sum over the threads: runtimes end theirs when idle, and their time must not vanish with them.
+    let mut total = CpuTime { run_ns: sys::process_cpu_ns(pid).map_err(unreadable)?, wait_ns: 0 };
     for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(unreadable)? {
         let path = task.map_err(unreadable)?.path().join("schedstat");
         // A thread may end between the listing and the reading.
         let Ok(text) = fs::read_to_string(&path) else { continue };
-        let thread = parse_schedstat(&text).ok_or(ProcessError::Malformed { path })?;
-        total.run_ns += thread.run_ns;
-        total.wait_ns += thread.wait_ns;
+        total.wait_ns += parse_schedstat(&text).ok_or(ProcessError::Malformed { path })?.wait_ns;
     }
     Ok(total)
 }
@@ -94,11 +95,24 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_threads_that_ended_stays() {
+        let before = cpu_time(std::process::id()).expect("readable");
+        let work = || {
+            let start = own_thread_cpu_time(sys::thread_id()).expect("readable").run_ns;
+            // schedstat moves with the scheduler's tick at the latest.
+            while own_thread_cpu_time(sys::thread_id()).expect("readable").run_ns < start + 20_000_000 {}
+        };
+        std::thread::spawn(work).join().expect("no panic");
+        let spent = cpu_time(std::process::id()).expect("readable").since(before);
+        assert!(spent.run_ns >= 20_000_000, "{spent:?}");
+    }
+
+    #[test]
     fn this_process_can_be_measured() {
         let pid = std::process::id();
         assert!(resident_bytes(pid).expect("readable") > 100_000);
         assert!(cpu_time(pid).expect("readable").run_ns > 0);
-        assert!(own_thread_cpu_time(crate::sys::thread_id()).is_ok());
+        assert!(own_thread_cpu_time(sys::thread_id()).is_ok());
         assert!(cpu_time(u32::MAX).is_err());
         assert!(resident_bytes(u32::MAX).is_err());
     }

@@ -26,8 +26,8 @@ use crate::verdict::{Observed, Verdict};
 const DESCRIPTORS_SPARE: u64 = 64;
 /// Pause between two looks at the gauges.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// A server that has nothing left to do goes to sleep within this, which brings its CPU times up to date.
-const SERVER_SLEEPS_WITHIN: Duration = Duration::from_millis(50);
+/// What a server still does after the last delivery, such as answering the publisher, it has done within this.
+const SERVER_RESTS_WITHIN: Duration = Duration::from_millis(50);
 
 /// Why a run came to no result.
 #[derive(Debug, Error)]
@@ -155,14 +155,14 @@ fn measure(
     publisher.probe()?;
     let mut is_stalled = !publisher.run_for(warmup)?;
     publisher.begin_measuring();
-    thread::sleep(SERVER_SLEEPS_WITHIN);
+    thread::sleep(SERVER_RESTS_WITHIN);
     let server = pid.map(process::cpu_time).transpose();
     let before = Snapshot::take(gauges);
     if !is_stalled {
         is_stalled = !publisher.run_for(duration)?;
     }
     let after = Snapshot::take(gauges);
-    thread::sleep(SERVER_SLEEPS_WITHIN);
+    thread::sleep(SERVER_RESTS_WITHIN);
     let measured = || {
         Ok(Measurement {
             before: Snapshot { server: server?, ..before? },

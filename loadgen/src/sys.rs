@@ -1,4 +1,4 @@
-//! The few things the standard library does not offer: the monotonic clock as a number, the descriptor limit, the
+//! The few things the standard library does not offer: clocks as numbers, the descriptor limit, the
 //! id of a thread, and one socket option. The only unsafe code of the crate.
 
 use std::io;
@@ -6,12 +6,28 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The monotonic clock, in nanoseconds; equal in all processes of a machine.
 pub(crate) fn now_ns() -> u64 {
+    read_clock(libc::CLOCK_MONOTONIC).expect("Linux always has CLOCK_MONOTONIC")
+}
+
+/// CPU time of all threads a process has and had, in nanoseconds, up to now even for those that run.
+pub(crate) fn process_cpu_ns(pid: u32) -> io::Result<u64> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::NotFound)?;
+    let mut clock = 0;
+    // SAFETY: `clock` is a valid place for the answer, and the call keeps nothing.
+    match unsafe { libc::clock_getcpuclockid(pid, &mut clock) } {
+        0 => read_clock(clock),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+fn read_clock(clock: libc::clockid_t) -> io::Result<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer, and the call keeps nothing.
-    let outcome = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    assert_eq!(outcome, 0, "Linux always has CLOCK_MONOTONIC");
-    // The clock counts from boot, so both parts are positive and fit.
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Both clocks count up from 0, so both parts are positive and fit.
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// The kernel's id of the calling thread, as in `/proc/self/task`.
