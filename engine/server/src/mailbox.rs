@@ -4,7 +4,7 @@
 //! written only when the shard went to sleep since the last write, so a batch costs one wake.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -86,9 +86,9 @@ impl MailReceiver {
         self.queue.try_recv().ok()
     }
 
-    /// The descriptor that becomes readable when there is mail.
-    pub fn wake_fd(&self) -> RawFd {
-        self.wake.eventfd.as_raw_fd()
+    /// A descriptor that becomes readable when there is mail. Errors: none is left.
+    pub fn wake_fd(&self) -> io::Result<OwnedFd> {
+        self.wake.eventfd.try_clone()
     }
 
     /// Makes the next [`MailSender::post`] ring. Returns whether letters came in before that: then nobody

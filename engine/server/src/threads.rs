@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
 use crate::directory::Directory;
-use crate::driver::{AskFuture, Ending, IoDriver, ShardThread, listener};
+use crate::driver::{AskFuture, Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
@@ -56,6 +56,9 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Nothing would be served.
+    #[error("no mount is configured: add a [[mounts]] table")]
+    NoMounts,
     /// io_uring was demanded and is not there.
     #[error(
         "server.io is \"uring\", but io_uring is not usable here: {0}; run `shardcast doctor`, or set server.io = \"auto\""
@@ -100,6 +103,9 @@ pub struct Server {
 impl Server {
     /// Binds, starts every thread and returns once the shards accept connections.
     pub fn start(config: &Config, hooks: Arc<dyn Hooks>) -> Result<Self, StartError> {
+        if config.mounts.is_empty() {
+            return Err(StartError::NoMounts);
+        }
         let machine = Machine::detect();
         let shard_count = config.shard_count(&machine).min(ShardId::COUNT_MAX);
         let io = choose_io(config.server.io)?;
@@ -133,12 +139,11 @@ impl Server {
         let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
-        let (later, asked) = mpsc::channel(config.limits.asks_in_flight_max);
+        let (later, asked) = Later::new(config.limits.asks_in_flight_max);
         let control = Arc::new(Settings::new(config));
-        let asks_max = config.limits.asks_in_flight_max;
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
-            spawn("sc-control", move || run_control(serve, asked, asks_max))?
+            spawn("sc-control", move || run_control(serve, asked))?
         };
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
@@ -147,8 +152,7 @@ impl Server {
             let thread = ShardThread {
                 id: ShardId(index as u8),
                 config: shard_config.clone(),
-                seed: random_seed(),
-                listeners: own.iter().filter_map(|l| l.try_clone().ok()).collect(),
+                listeners: clone_all(own)?,
                 mail,
                 home,
                 engine: engine.clone(),
@@ -210,8 +214,8 @@ impl Server {
             drop(socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both));
         }
         let period_ms = self.drain_period.as_millis() as u64;
-        for shard in self.engine.router().shards() {
-            while !shard.post(Mail::Drain { period_ms }) && !self.shards.iter().all(JoinHandle::is_finished) {
+        for (shard, thread) in self.engine.router().shards().iter().zip(&self.shards) {
+            while !shard.post(Mail::Drain { period_ms }) && !thread.is_finished() {
                 std::thread::sleep(DRAIN_RETRY);
             }
         }
@@ -277,15 +281,14 @@ fn mailboxes(count: usize, letters_max: usize) -> Result<(Vec<MailSender>, Vec<M
     Ok(boxes.into_iter().unzip())
 }
 
+fn clone_all(listeners: &[TcpListener]) -> Result<Vec<TcpListener>, StartError> {
+    let clones: io::Result<_> = listeners.iter().map(TcpListener::try_clone).collect();
+    clones.map_err(|source| StartError::Resources { what: "the listeners", source })
+}
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let builder = std::thread::Builder::new().name(name.to_owned());
     builder.spawn(body).map_err(|source| StartError::Resources { what: "a thread", source })
-}
-
-fn random_seed() -> u64 {
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).expect("the kernel has random bytes");
-    u64::from_ne_bytes(seed)
 }
 
 /// Runs a shard until it is drained; after a panic it is restarted empty and the others live on.
@@ -322,18 +325,13 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
 }
 
 /// The control thread: HTTP, and the hooks' answers that take time.
-fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::Receiver<AskFuture>, asks_max: usize) {
+fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::UnboundedReceiver<AskFuture>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
     runtime.block_on(async move {
-        let places = Arc::new(tokio::sync::Semaphore::new(asks_max));
         tokio::spawn(async move {
             while let Some(ask) = asked.recv().await {
-                let Ok(place) = places.clone().acquire_owned().await else { return };
-                tokio::spawn(async move {
-                    ask.await;
-                    drop(place);
-                });
+                tokio::spawn(ask);
             }
         });
         serve.await;

@@ -152,14 +152,22 @@ enum Seat {
 }
 
 /// The connections of a shard by slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Conns {
+    /// Generation of a slot's first tenant. Differs between the shards that follow one another after a panic, so
+    /// that what was meant for a connection of the one does not reach a connection of the next.
+    first_generation: u32,
     blocks: Vec<Vec<Seat>>,
     free: Vec<u32>,
     len: usize,
 }
 
 impl Conns {
+    /// An empty table.
+    pub fn new(first_generation: u32) -> Self {
+        Self { first_generation, blocks: Vec::new(), free: Vec::new(), len: 0 }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.len
@@ -188,8 +196,8 @@ impl Conns {
             self.blocks.push(Vec::with_capacity(BLOCK_LEN));
         }
         let slot = self.slots();
-        self.blocks.last_mut().expect("just pushed").push(Seat::Taken(make(0)));
-        ConnId { slot, generation: 0 }
+        self.blocks.last_mut().expect("just pushed").push(Seat::Taken(make(self.first_generation)));
+        ConnId { slot, generation: self.first_generation }
     }
 
     /// Frees the seat.

@@ -202,7 +202,8 @@ impl Outbox {
 
     /// Whether [`Outbox::head`] is the pong: unless a frame is begun or is not to be overtaken.
     fn pong_is_next(&self) -> bool {
-        self.pong.is_some() && (self.pong_written > 0 || self.chunks.front().is_none_or(Chunk::lets_pong_pass))
+        self.pong.is_some()
+            && (self.pong_written > 0 || self.chunks.front().is_none_or(Chunk::lets_pong_pass))
     }
 
     /// Lets go of everything; returns the messages that were lost.

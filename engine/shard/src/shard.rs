@@ -61,12 +61,13 @@ struct Drain {
 }
 
 impl Shard {
-    /// An empty shard. `seed` keys its hash maps: random in production.
+    /// An empty shard. `seed` keys its hash maps and is where its generations begin: random in production, and
+    /// another one for each shard that takes the place of one that panicked.
     pub fn new(id: ShardId, config: Arc<ShardConfig>, seed: u64, now: Now) -> Self {
         let seed = ShardConfig::seed_of(seed, id);
         Self {
             id,
-            conns: Conns::default(),
+            conns: Conns::new((seed >> 32) as u32),
             rooms: Rooms::new(config.mounts.len(), seed),
             users: Users::new(config.mounts.len(), seed),
             wheel: Wheel::new(now.ms),

@@ -10,21 +10,50 @@ use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::{Ask, ClientRef, ConnId, Identity, Mail, MountId, ShardId, Verdict};
 use shardcast_wire::ignis::ClientId;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
 use crate::status::Status;
 
-/// A hook's answer in the making, with its way home.
+/// A hook's answer in the making, with its way home and its place among those in flight.
 pub type AskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The way to the control thread for what cannot be answered at once, with a bound on how much is in flight.
+#[derive(Clone, Debug)]
+pub struct Later {
+    queue: mpsc::UnboundedSender<AskFuture>,
+    places: Arc<Semaphore>,
+}
+
+impl Later {
+    /// A way for `in_flight_max` questions of the whole process; the control thread runs what comes out.
+    pub fn new(in_flight_max: usize) -> (Self, mpsc::UnboundedReceiver<AskFuture>) {
+        let (queue, asked) = mpsc::unbounded_channel();
+        (Self { queue, places: Arc::new(Semaphore::new(in_flight_max)) }, asked)
+    }
+
+    /// A place for one more, unless there are too many.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// Runs `future`; its place is free when it ends.
+    fn run(&self, place: OwnedSemaphorePermit, future: impl Future<Output = ()> + Send + 'static) {
+        let sent = self.queue.send(Box::pin(async move {
+            future.await;
+            drop(place);
+        }));
+        // Without a control thread the process is at its end, and so is whoever asked.
+        drop(sent);
+    }
+}
 
 /// Asks for one shard.
 pub(super) struct Asker {
     pub(super) shard: ShardId,
     pub(super) hooks: Arc<dyn Hooks>,
-    /// The control thread, which runs what cannot be answered at once.
-    pub(super) later: mpsc::Sender<AskFuture>,
+    pub(super) later: Later,
     /// Where late verdicts come home.
     pub(super) home: MailSender,
     pub(super) status: Arc<Status>,
@@ -92,14 +121,15 @@ impl Asker {
             Some(Answer::Later(future)) => {
                 let Some(place) = self.place() else { return Some(verdict(unanswered)) };
                 let (home, status) = (self.home.clone(), self.status.clone());
-                place.send(Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |result| {
+                let answered = AssertUnwindSafe(future).catch_unwind().map(move |result| {
                     let value = result.unwrap_or_else(|_| {
                         status.process.hooks_panicked.fetch_add(1, Ordering::Relaxed);
                         unanswered
                     });
                     // A full mailbox counts the loss; the client's own timeout ends its wait.
                     let _posted = home.post(Mail::Verdict(Box::new(verdict(value))));
-                })));
+                });
+                self.later.run(place, answered);
                 None
             }
         }
@@ -116,18 +146,19 @@ impl Asker {
     fn run(&self, future: impl Future<Output = ()> + Send + 'static) -> Option<Verdict> {
         if let Some(place) = self.place() {
             let status = self.status.clone();
-            place.send(Box::pin(AssertUnwindSafe(future).catch_unwind().map(move |result| {
+            let watched = AssertUnwindSafe(future).catch_unwind().map(move |result| {
                 if result.is_err() {
                     status.process.hooks_panicked.fetch_add(1, Ordering::Relaxed);
                 }
-            })));
+            });
+            self.later.run(place, watched);
         }
         None
     }
 
     /// A place among the waiting questions, unless there are too many.
-    fn place(&self) -> Option<mpsc::Permit<'_, AskFuture>> {
-        let place = self.later.try_reserve().ok();
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.later.place();
         if place.is_none() {
             self.status.process.asks_refused.fetch_add(1, Ordering::Relaxed);
         }

@@ -20,8 +20,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-pub use asks::AskFuture;
 use asks::Asker;
+pub use asks::{AskFuture, Later};
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use shardcast_shard::{Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
@@ -74,8 +74,6 @@ pub struct ShardThread {
     pub id: ShardId,
     /// Its bounds and mounts.
     pub config: Arc<ShardConfig>,
-    /// Keys its hash maps.
-    pub seed: u64,
     /// Bound listeners, its own.
     pub listeners: Vec<TcpListener>,
     /// Its mailbox.
@@ -87,7 +85,7 @@ pub struct ShardThread {
     /// The application.
     pub hooks: Arc<dyn Hooks>,
     /// Questions that cannot be answered at once.
-    pub later: mpsc::Sender<AskFuture>,
+    pub later: Later,
     /// Plain HTTP requests.
     pub hand_offs: mpsc::Sender<HandOff>,
     /// How to talk to the kernel.
@@ -117,7 +115,7 @@ impl ShardThread {
 
     async fn serve(&self, sends: Sends) -> io::Result<Ending> {
         let clock = Clock::start();
-        let shard = Shard::new(self.id, self.config.clone(), self.seed, clock.now());
+        let shard = Shard::new(self.id, self.config.clone(), random_seed(), clock.now());
         let asker = Asker {
             shard: self.id,
             hooks: self.hooks.clone(),
@@ -130,7 +128,7 @@ impl ShardThread {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;
             monoio::spawn(socket::accept_loop(turns.clone(), listener));
         }
-        monoio::spawn(socket::mail_loop(turns.clone(), self.mail.wake_fd()));
+        monoio::spawn(socket::mail_loop(turns.clone(), self.mail.wake_fd()?));
         let status = &self.engine.status().shards[self.id.0 as usize];
         status.up.store(true, Ordering::Release);
         tracing::debug!(shard = self.id.0, io = self.io.name(), "shard up");
@@ -140,4 +138,10 @@ impl ShardThread {
         status.up.store(false, Ordering::Release);
         Ok(ending)
     }
+}
+
+fn random_seed() -> u64 {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed).expect("the kernel has random bytes");
+    u64::from_ne_bytes(seed)
 }

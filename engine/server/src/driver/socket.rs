@@ -125,11 +125,9 @@ pub(super) async fn wait_writable(turns: Rc<Turns>, id: ConnId, stream: Rc<TcpSt
 }
 
 /// Rings for a turn whenever the mailbox does.
-pub(super) async fn mail_loop(turns: Rc<Turns>, eventfd: RawFd) {
-    // SAFETY: dup of an open descriptor; the copy is owned by the stream. monoio is only asked whether it
-    // is readable, which any descriptor that can be polled answers.
-    let waker = unsafe { OwnedFd::from_raw_fd(libc::fcntl(eventfd, libc::F_DUPFD_CLOEXEC, 0)) };
-    let waker = UnixStream::from_std(waker.into()).expect("an eventfd can be polled");
+pub(super) async fn mail_loop(turns: Rc<Turns>, eventfd: OwnedFd) {
+    // monoio is only asked whether the descriptor is readable, which any that can be polled answers.
+    let waker = UnixStream::from_std(eventfd.into()).expect("an eventfd can be polled");
     while let Some(ready) = turns.until_over(waker.readable(false)).await {
         ready.expect("an eventfd can be polled");
         turns.mail_came();

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use monoio::net::TcpStream;
 use shardcast_shard::flush::Written;
 use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Shard};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::asks::Asker;
 use super::clock::Clock;
@@ -487,13 +487,19 @@ impl Core {
         let Some(socket) = self.socket_mut(id) else { return };
         // SAFETY: fcntl takes no pointers here; the copy is checked and owned below.
         let copy = unsafe { libc::fcntl(socket.stream.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) };
-        let taken = copy >= 0 && {
+        let refused = if copy < 0 {
+            None
+        } else {
             // SAFETY: just made, nobody else owns it.
             let stream = unsafe { OwnedFd::from_raw_fd(copy) }.into();
-            self.hand_offs.try_send(HandOff { stream, received }).is_ok()
+            match self.hand_offs.try_send(HandOff { stream, received }) {
+                Ok(()) => return,
+                Err(TrySendError::Full(hand_off) | TrySendError::Closed(hand_off)) => Some(hand_off),
+            }
         };
-        if !taken {
-            turns.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
+        turns.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(hand_off) = refused {
+            hand_off.refuse();
         }
     }
 
