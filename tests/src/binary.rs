@@ -21,12 +21,17 @@ pub fn path() -> &'static Path {
     BUILT.get_or_init(build)
 }
 
-/// Builds it: Cargo builds the binary of a package for that package's own tests only, so what lies there may be of
-/// another day.
+/// Builds it unless it is newer than this test, which is made of the same sources: Cargo builds the binary of a
+/// package for that package's own tests only, so what lies there may be of another day.
 fn build() -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     // target/<profile>/deps/<test>
     let profile_dir = test.ancestors().nth(2).expect("a folder of the profile");
+    let binary = profile_dir.join("shardcast");
+    let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+    if modified(&binary) > modified(&test) {
+        return binary;
+    }
     let target_dir = profile_dir.parent().expect("a target folder");
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
@@ -41,7 +46,7 @@ fn build() -> PathBuf {
         .status()
         .expect("cargo runs");
     assert!(built.success(), "the binary does not build");
-    profile_dir.join("shardcast")
+    binary
 }
 
 /// A command of the binary without settings from the environment.

@@ -11,7 +11,10 @@ use shardcast_tests::http::{self, Http};
 use shardcast_tests::server::{self, PATIENCE, TestServer, WS, emit, emit_except};
 use shardcast_wire::ignis::{ClientId, Destination};
 
-const SCENARIOS: &[(&str, fn(Config))] = &[
+/// A name for its thread, and what happens to a server with such a configuration.
+type Scenario = (&'static str, fn(Config));
+
+const SCENARIOS: &[Scenario] = &[
     ("every_target_is_reached_exactly_once_and_in_order", every_target_is_reached_exactly_once_and_in_order),
     ("messages_of_one_publisher_stay_in_order", messages_of_one_publisher_stay_in_order),
     ("a_slow_reader_sees_a_prefix_without_gaps", a_slow_reader_sees_a_prefix_without_gaps),
