@@ -14,3 +14,4 @@ pub mod ports;
 pub mod process;
 pub mod redis;
 pub mod server;
+pub mod sim;

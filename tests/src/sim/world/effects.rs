@@ -1,0 +1,203 @@
+//! Carrying out what a shard asks for, as its driver would, and comparing it with what the model owes.
+
+use std::sync::Arc;
+
+use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::{Ask, ClientRef, ClientView, ConnId, Effect, Identity, MountId, ShardId, Verdict};
+use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
+
+use super::super::fault::Fault;
+use super::super::model::{Auth, Question};
+use super::World;
+
+impl World<'_> {
+    pub(super) fn run_effects(&mut self, shard: usize) {
+        while let Some(effect) = self.hosts[shard].shard.poll_effect() {
+            self.note(|| format!("shard {shard} wants {effect:?}"));
+            self.run_effect(shard, effect);
+        }
+        if self.scenario.checks_every_event {
+            self.hosts[shard].shard.check_invariants();
+            self.mirror.check(shard, &self.model);
+        }
+    }
+
+    fn run_effect(&mut self, shard: usize, effect: Effect) {
+        let id = ShardId(shard as u8);
+        match effect {
+            Effect::Ask(ask) => self.put(shard, ask),
+            Effect::ClientUp { client_id, conn, mount } => {
+                self.mirror.client_up(client_id, usize::from(mount.0), shard, conn);
+                self.directory.client_up(client_id, mount, ClientRef { shard: id, conn });
+            }
+            Effect::ClientDown { client_id } => {
+                self.mirror.client_down(client_id);
+                if self.may_fail(Fault::ForgetDown) {
+                    self.totals.fault_done = true;
+                    return;
+                }
+                self.directory.client_down(client_id);
+            }
+            Effect::UserUp(mount, user) => {
+                self.mirror.user_up(usize::from(mount.0), user.clone(), shard);
+                self.directory.user_up(mount, user, id);
+            }
+            Effect::UserDown(mount, user) => {
+                self.mirror.user_down(usize::from(mount.0), user.clone(), shard);
+                self.directory.user_down(mount, &user, id);
+            }
+            Effect::RoomUp(mount, room) => {
+                self.mirror.room_up(usize::from(mount.0), &room, shard);
+                self.directory.room_up(mount, room, id);
+            }
+            Effect::RoomDown(mount, room) => {
+                self.mirror.room_down(usize::from(mount.0), &room, shard);
+                self.directory.room_down(mount, &room, id);
+            }
+            Effect::AwaitWritable(conn) => {
+                let conn = self.model.find(shard, conn);
+                let was = std::mem::replace(&mut self.model.conns[conn].awaiting, true);
+                assert!(!was, "connection {conn} waits for its socket twice");
+            }
+            Effect::Fin(conn) => {
+                let conn = self.model.find(shard, conn);
+                let owed = std::mem::take(&mut self.model.conns[conn].owed.fin);
+                assert!(owed, "connection {conn} ends before its time");
+                self.peers[conn].is_finished = true;
+            }
+            Effect::Drop(conn) => self.drop_peer(shard, conn),
+            Effect::HandOff { conn, received } => {
+                let conn = self.model.find(shard, conn);
+                let head = self.model.conns[conn].owed.hand_off.take();
+                let head = head.unwrap_or_else(|| panic!("connection {conn} is handed off"));
+                assert!(received.starts_with(&head), "connection {conn} is handed off with other bytes");
+                assert_eq!(received.len() as u64, self.peers[conn].fed, "bytes handed off with {conn}");
+                self.peers[conn].is_dropped = true;
+            }
+            Effect::Reply { ticket, reply } => self.check_reply(shard, ticket, reply),
+        }
+    }
+
+    fn drop_peer(&mut self, shard: usize, conn: ConnId) {
+        let conn = self.model.find(shard, conn);
+        if self.scenario.memory_scarce && !self.model.conns[conn].owed.drop {
+            self.expect_slow(conn);
+        }
+        let owed = std::mem::take(&mut self.model.conns[conn].owed.drop);
+        assert!(owed, "connection {conn} is dropped for nothing");
+        // What is owed a client that is dropped is dropped with it.
+        self.model.conns[conn].owed.fin = false;
+        self.peers[conn].is_dropped = true;
+    }
+
+    /// With memory scarce, only the shard knows that it refused a message and has to end the connection.
+    pub(super) fn expect_slow(&mut self, conn: usize) {
+        use shardcast_shard::SlowConsumer::Disconnect;
+        let mount = &self.scenario.config.mounts[self.model.conns[conn].mount];
+        assert_eq!(mount.slow_consumer, Disconnect, "connection {conn} is dropped for nothing");
+        assert!(!self.model.conns[conn].line.is_empty(), "connection {conn} is dropped and was not slow");
+        self.model.drop_conn(conn);
+    }
+
+    /// Puts a question to the hooks, who answer at once, later or never.
+    fn put(&mut self, shard: usize, ask: Ask) {
+        let (conn, mount, client_id, question) = question_of(&ask);
+        let index = self.model.find(shard, conn);
+        let model = &mut self.model.conns[index];
+        if self.scenario.memory_scarce && model.owed.questions.is_empty() {
+            // The news of a slow connection's end comes before its end.
+            self.expect_slow(index);
+        }
+        let model = &mut self.model.conns[index];
+        assert_eq!(
+            (mount, client_id),
+            (MountId(model.mount as u8), model.client_id),
+            "who asks {question:?}"
+        );
+        assert_eq!(Some(question), model.owed.questions.pop_front(), "the question of connection {index}");
+        let verdict = match ask {
+            Ask::Authenticate { conn, .. } => Verdict::Auth { conn, outcome: self.authenticate() },
+            Ask::ValidateRooms { conn, client_id, rooms, .. } => {
+                Verdict::Rooms { conn, rooms: self.grant(client_id, rooms) }
+            }
+            Ask::Connected { conn, .. } if self.rng.chance(4) => Verdict::ConnectedFailed { conn },
+            Ask::Connected { .. } | Ask::Message { .. } | Ask::Disconnected { .. } => return,
+        };
+        if self.rng.chance(self.scenario.hooks.at_once) {
+            self.answer(shard, verdict);
+        } else if !self.rng.chance(self.scenario.hooks.never) {
+            // An application that answers twice is heard once.
+            let twice = copy_of(&verdict).filter(|_| self.rng.chance(4));
+            self.late.push_back((shard, verdict));
+            self.late.extend(twice.map(|verdict| (shard, verdict)));
+        }
+    }
+
+    fn authenticate(&mut self) -> AuthOutcome {
+        let hooks = &self.scenario.hooks;
+        match self.rng.weighted(&[100 - hooks.refused - hooks.failed, hooks.refused, hooks.failed]) {
+            0 => {
+                let user = if self.rng.chance(70) { self.any_user() } else { None };
+                AuthOutcome::Accepted(Identity { user, context: None })
+            }
+            1 => AuthOutcome::Refused,
+            _ => AuthOutcome::Failed,
+        }
+    }
+
+    /// Mostly the rooms asked for; now and then fewer, or some that nobody could ask for.
+    fn grant(&mut self, client_id: ClientId, mut rooms: Vec<String>) -> Vec<String> {
+        if self.rng.chance(10) {
+            rooms.truncate(1);
+        }
+        if self.rng.chance(10) {
+            let other = self.any_room();
+            rooms.push(match self.rng.below(4) {
+                0 => BROADCAST_ROOM.to_owned(),
+                1 => "ws:z".to_owned(),
+                2 => client_id.to_string(),
+                _ => other,
+            });
+        }
+        rooms
+    }
+
+    /// A client as an operator must see it.
+    pub(super) fn view(&self, index: usize) -> Option<ClientView> {
+        let conn = &self.model.conns[index];
+        (conn.auth == Auth::Done).then(|| ClientView {
+            id: conn.client_id,
+            user: conn.user.clone(),
+            rooms: conn.shown_rooms().iter().map(|room| Arc::from(room.as_str())).collect(),
+            connected_unix_ms: conn.connected_unix_ms,
+            outbox_bytes: conn.line.bytes(true),
+        })
+    }
+}
+
+fn copy_of(verdict: &Verdict) -> Option<Verdict> {
+    match verdict {
+        Verdict::Auth { conn, outcome } => Some(Verdict::Auth { conn: *conn, outcome: outcome.clone() }),
+        Verdict::Rooms { .. } | Verdict::ConnectedFailed { .. } => None,
+    }
+}
+
+fn question_of(ask: &Ask) -> (ConnId, MountId, ClientId, Question) {
+    match ask {
+        Ask::Authenticate { conn, mount, client_id, data } => {
+            (*conn, *mount, *client_id, Question::Authenticate(data.clone()))
+        }
+        Ask::ValidateRooms { conn, mount, client_id, identity, rooms } => {
+            (*conn, *mount, *client_id, Question::ValidateRooms(rooms.clone(), identity.user.clone()))
+        }
+        Ask::Message { conn, mount, client_id, text, .. } => {
+            (*conn, *mount, *client_id, Question::Message(text.clone()))
+        }
+        Ask::Connected { conn, mount, client_id, identity } => {
+            (*conn, *mount, *client_id, Question::Connected(identity.user.clone()))
+        }
+        Ask::Disconnected { conn, mount, client_id, identity } => {
+            (*conn, *mount, *client_id, Question::Disconnected(identity.user.clone()))
+        }
+    }
+}
