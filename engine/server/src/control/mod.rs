@@ -37,6 +37,10 @@ pub use hand_off::HandOff;
 /// Pause after an accept that failed, so that running out of file descriptors does not spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
+/// How long a connection may be silent between two requests: longer than the pools of HTTP clients keep one (90 s
+/// in hyper's), so that a request does not meet our closing.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+
 /// Bounds of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlLimits {
@@ -69,7 +73,7 @@ impl ControlLimits {
             admin_connections_max: 64,
             head_bytes_max: config.server.head_bytes_max,
             body_bytes_max: config.api.body_bytes_max,
-            head_timeout: config.server.handshake_timeout,
+            head_timeout: KEEP_ALIVE,
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             linger_timeout: Duration::from_secs(1),
