@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use shardcast_shard::event::AuthOutcome;
-use shardcast_shard::{ClientRef, Identity, MountId};
-use shardcast_wire::ignis::ClientId;
+pub use shardcast_shard::event::AuthOutcome;
+pub use shardcast_shard::{ClientRef, Identity, MountId};
+pub use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
 
 /// A hook's answer: at once, or later.
 pub enum Answer<T> {

@@ -68,7 +68,7 @@ impl Rules {
                 accept(Some(named.unwrap_or_else(|| UserId::from_text(&token))), Vec::new(), true)
             }
             Some(token) => match self.find(&token) {
-                Some(known) => accept(known.user.as_ref().map(user_id), known.rooms.clone(), false),
+                Some(known) => accept(known.user.as_ref().and_then(user_id), known.rooms.clone(), false),
                 None => AuthOutcome::Refused,
             },
             None if self.auth.anonymous => accept(None, Vec::new(), false),
@@ -94,12 +94,11 @@ impl Rules {
     }
 }
 
-fn user_id(user: &config::UserId) -> UserId {
+/// The number 0 is nobody, as in Ignis.
+fn user_id(user: &config::UserId) -> Option<UserId> {
     match user {
-        config::UserId::Text(text) => UserId::from_text(text),
-        config::UserId::Number(number) => {
-            UserId::from_json(&number.to_string()).unwrap_or_else(|| UserId::from_text("0"))
-        }
+        config::UserId::Text(text) => Some(UserId::from_text(text)),
+        config::UserId::Number(number) => UserId::from_json(&number.to_string()),
     }
 }
 

@@ -46,7 +46,7 @@ pub struct ShardStatus {
     counters: Mutex<Counters>,
     /// It runs.
     pub up: AtomicBool,
-    /// It restarted after a panic and has not been looked at since.
+    /// It restarted after a panic since the process started.
     pub degraded: AtomicBool,
 }
 

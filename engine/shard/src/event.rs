@@ -10,7 +10,7 @@ use shardcast_wire::ignis::{ClientId, UserId};
 
 use crate::ids::{ClientRef, ConnId, MountId};
 
-/// The time of a turn, read once by the driver.
+/// The time, as the driver tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Milliseconds on a clock that never goes back; its zero is the driver's choice.

@@ -4,9 +4,8 @@
 //! feeds, `Host`, and two ways to say where a body ends. Never reads beyond the head: what follows it belongs
 //! to the caller (first frames, or a body for the HTTP application).
 //!
-//! What upgrades and what is refused with which bytes is that of Bun 1.4.5 under Ignis, byte for byte, with
-//! two exceptions: an upgrade that announces a body is refused instead of having its body read as frames, and
-//! an empty subprotocol is not echoed.
+//! What upgrades, and with which bytes, is that of Bun 1.4.5 under Ignis. Heads are checked more strictly: the
+//! differences are listed in `docs/protocols/ignis.md`.
 
 mod path;
 

@@ -6,6 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use shardcast_wire::ignis::RESERVED_PREFIX;
+
 use super::Config;
 use super::key::KeyPath;
 use super::keys::{Admin, Api, Auth, Limits, Mount, Server, Token};
@@ -22,9 +24,6 @@ const CONNECTIONS_FEW: usize = 4_096;
 
 /// Mounts are numbered in a byte.
 const MOUNTS_MAX: usize = 256;
-
-/// What begins the names that the Ignis dialect keeps for itself.
-const IGNIS_RESERVED: &str = "ws:";
 
 /// A rule that is broken. The server does not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -354,7 +353,7 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
             refuse(Rule::RoomUnnamed);
         } else if room.len() > bytes_max {
             refuse(Rule::RoomNameLong { room: room.clone(), bytes_max });
-        } else if mount.dialect == Dialect::Ignis && room.starts_with(IGNIS_RESERVED) {
+        } else if mount.dialect == Dialect::Ignis && room.starts_with(RESERVED_PREFIX) {
             refuse(Rule::RoomReserved(room.clone()));
         }
         let times = seen.entry(room).or_insert(0);

@@ -224,7 +224,7 @@ settings! {
         /// whoever has a backlog.
         outbox_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = GIB;
         /// Bytes of incomplete requests and messages of all connections together, whole process; the connection that
-        /// crosses it is closed with 1013.
+        /// crosses it is closed with 1013, or answered 503 when its request is not complete.
         input_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = 512 * MIB;
         /// Rooms a connection may be in; joins beyond them are ignored and counted.
         rooms_per_connection_max: usize as Count [1..=1_000_000] = 1_000;
@@ -234,8 +234,8 @@ settings! {
         asks_per_connection_max: usize as Count [1..=255] = 64;
         /// Longest name of a room, in bytes of UTF-8; a dialect may set a lower bound of its own.
         room_name_bytes_max: usize as Bytes [16..=64 * KIB] = KIB;
-        /// Authentication and room checks that the process may have waiting for an application; beyond them a
-        /// check fails as if denied, and is counted.
+        /// Authentication and room checks that the process may have waiting for an application; beyond them an
+        /// authentication fails with an error and a join is ignored, and both are counted.
         asks_in_flight_max: usize as Count [1..=1_048_576] = 16_384;
     }
 }

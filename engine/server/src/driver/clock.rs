@@ -1,4 +1,4 @@
-//! The only place where a shard's clock is read: once a turn and once a read.
+//! Where the time comes from that a shard is told.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

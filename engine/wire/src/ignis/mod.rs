@@ -16,12 +16,6 @@ pub use ids::{ClientId, UserId};
 pub use inbound::{ClientMessage, parse};
 pub use outbound::{ErrorText, connected, error, event};
 
-/// The path Ignis answers on unless told otherwise.
-pub const DEFAULT_PATH: &str = "/ws";
-
-/// The rooms a client is in once it is authenticated, after the one named by its id, in this order.
-pub const DEFAULT_ROOMS: [&str; 2] = ["ws-default", "ws-notification"];
-
 /// The topic of all authenticated clients. A room message with this target is a broadcast (`ignis.md` §9).
 pub const BROADCAST_ROOM: &str = "ws:internal:broadcast";
 
@@ -30,24 +24,6 @@ pub const RESERVED_PREFIX: &str = "ws:";
 
 /// The longest room name a client may ask for, in UTF-16 code units.
 pub const ROOM_NAME_UNITS_MAX: usize = 256;
-
-/// From open to `authenticate`, in milliseconds.
-pub const AUTH_TIMEOUT_MS: u64 = 5_000;
-
-/// How many times [`AUTH_TIMEOUT_MS`] an authentication may take from `authenticate` on.
-pub const AUTH_IN_PROGRESS_FACTOR: u64 = 3;
-
-/// Between two sweeps for silent clients, in milliseconds.
-pub const HEARTBEAT_INTERVAL_MS: u64 = 30_000;
-
-/// A client silent for longer is closed by the next sweep, in milliseconds.
-pub const HEARTBEAT_TIMEOUT_MS: u64 = 90_000;
-
-/// The largest message of a client, in bytes; one of exactly this size passes.
-pub const MESSAGE_BYTES_MAX: usize = 131_072;
-
-/// Without traffic for this long the transport ends, in seconds.
-pub const IDLE_TIMEOUT_S: u64 = 60;
 
 /// Bytes a connection's queue may hold before messages are refused (Bun's own default).
 pub const BACKPRESSURE_BYTES_MAX: usize = 16 * 1024 * 1024;
