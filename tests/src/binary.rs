@@ -114,7 +114,9 @@ impl Binary {
         without_settings(&mut command);
         command.arg("-c").arg(format!(r#"{limit}exec "$@""#)).arg("sh").arg(path());
         command.arg("--config").arg(config_path(&scratch));
-        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(args);
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        // A test on a busy machine may leave an HTTP connection alone for longer than the default.
+        command.args(["--set", "server.handshake_timeout=5m"]).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut process = Process::start(&mut command, "a shell is part of every system");
         let [address, admin_address] = addresses(&mut process, &scratch);

@@ -239,12 +239,12 @@ fn attack_12_targets_that_are_long_absolute_or_climb_reach_no_mount_by_accident(
     for target in ["http://h/ws", "/a/../ws", "/ws?token=x"] {
         upgraded(&mut arena, &format!("12 {target}"), &head(target, &lines), None);
     }
-    for target in ["/ws%00", "/%2e%2e/%77s", "/ws/..", "//ws", "/ws;x"] {
+    arena.end();
+    each(&["/ws%00", "/%2e%2e/%77s", "/ws/..", "//ws", "/ws;x"], |arena, target| {
         arena.attack(&format!("12 {target}"), &[], |arena| {
             let mut client = arena.raw();
             client.send_raw(head(target, &lines).as_bytes()).expect("sending");
             assert_eq!(client.response().status, 404, "{target}");
         });
-    }
-    arena.end();
+    });
 }
