@@ -284,7 +284,8 @@ pub enum Effect {
     /// Close the socket, then call [`crate::Shard::handle_closed`].
     Drop(ConnId),
     /// Not a WebSocket request: give socket and bytes to the control plane, then call
-    /// [`crate::Shard::handle_closed`].
+    /// [`crate::Shard::handle_closed`]. Bytes that are handed in after those that raised this are lost, so
+    /// effects are polled before the next read.
     HandOff {
         /// Whose socket.
         conn: ConnId,
