@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use shardcast_tests::sim::{self, Fault, Kind, Summary};
 
 /// Seeds of a usual run: about half a minute on two cores in the dev profile.
-const SEEDS: u64 = 4_000;
+const SEEDS: u64 = 5_000;
 const CROWDED_SEEDS: u64 = 6;
 /// Events shown of a failure.
 const EVENTS: usize = 50;

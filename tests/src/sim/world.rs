@@ -42,7 +42,8 @@ struct Host {
     posted: VecDeque<usize>,
     /// Answers it owes to queries.
     replies: VecDeque<(u64, Reply)>,
-    is_draining: bool,
+    /// When it must be rid of everybody, ms.
+    drained_by_ms: Option<u64>,
 }
 
 /// What a query must find.
@@ -98,7 +99,7 @@ impl<'a> World<'a> {
             let shard = Shard::new(ShardId(index as u8), scenario.config.clone(), rng.next(), now);
             senders.push(sender.clone());
             let (posted, replies) = (VecDeque::new(), VecDeque::new());
-            hosts.push(Host { shard, mail, sender, posted, replies, is_draining: false });
+            hosts.push(Host { shard, mail, sender, posted, replies, drained_by_ms: None });
         }
         Self {
             now,

@@ -82,7 +82,7 @@ impl World<'_> {
         let entropy = self.rng.bytes16();
         let host = &mut self.hosts[shard];
         let held = self.model.on_shard(shard).filter(|&conn| !self.peers[conn].is_released).count();
-        let is_full = held >= self.scenario.config.conns_max as usize || host.is_draining;
+        let is_full = held >= self.scenario.config.conns_max as usize || host.drained_by_ms.is_some();
         let accepted = host.shard.handle_accept(self.now, entropy);
         assert_eq!(accepted.is_none(), is_full, "whether shard {shard} sheds with {held} connections");
         let id = accepted?;

@@ -12,7 +12,10 @@ impl World<'_> {
     /// After the timers of a shard fired, nothing is overdue and the shard will wake for what comes next.
     pub(super) fn check_nothing_overdue(&self, shard: usize) {
         let wake_ms = self.hosts[shard].shard.poll_wake();
+        let is_drained = self.hosts[shard].drained_by_ms.is_some_and(|end_ms| end_ms <= self.now.ms);
         for index in self.model.on_shard(shard) {
+            let is_over = !matches!(self.model.conns[index].phase, Phase::Head | Phase::Open);
+            assert!(is_over || !is_drained, "connection {index} outlives the drain of shard {shard}");
             for (at_ms, due) in self.model.deadlines(index) {
                 assert!(
                     at_ms + 2 * TICK_MS > self.now.ms,

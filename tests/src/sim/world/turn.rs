@@ -181,7 +181,9 @@ impl World<'_> {
                 let reply = self.expect_reply(shard, *query);
                 self.hosts[shard].replies.push_back((*ticket, reply));
             }
-            Mail::Drain { .. } => self.hosts[shard].is_draining = true,
+            Mail::Drain { period_ms } => {
+                self.hosts[shard].drained_by_ms.get_or_insert(self.now.ms + period_ms);
+            }
         }
         0
     }
@@ -268,7 +270,7 @@ impl World<'_> {
 
     fn follow_tick(&mut self, shard: usize) {
         use shardcast_shard::conn::Phase as Actual;
-        let is_draining = self.hosts[shard].is_draining;
+        let is_draining = self.hosts[shard].drained_by_ms.is_some();
         let conns: Vec<_> =
             self.model.on_shard(shard).filter(|&conn| !self.peers[conn].is_released).collect();
         for index in conns {
