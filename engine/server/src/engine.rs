@@ -1,12 +1,13 @@
 //! What the threads of a process share, and what a backend can do with it: emit, look, kick.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
-use shardcast_shard::{ClientRef, ClientView, Mail, MountId, Query, QueryReply};
+use shardcast_shard::{ClientView, Mail, MountId, Query, QueryReply, ShardId};
 use shardcast_wire::close;
 use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
 use tokio::sync::oneshot;
@@ -109,26 +110,26 @@ impl Engine {
     /// A connected client, or `None`.
     pub async fn client(&self, id: ClientId) -> Option<ClientView> {
         let (_, at) = self.router.directory().client(id)?;
-        match self.query(at, Query::Client(at.conn)).await {
+        match self.query(at.shard, Query::Client(at.conn)).await {
             Some(QueryReply::Client(view)) => view,
             Some(QueryReply::Rooms(_)) | None => None,
         }
     }
 
-    /// Rooms with members in this process and how many members each has, at most `count_max`, by name.
-    pub async fn rooms(&self, count_max: usize) -> Vec<(Arc<str>, usize)> {
-        let Some(mount) = self.ignis_mount else { return Vec::new() };
-        let mut rooms = std::collections::BTreeMap::new();
-        for (shard, _) in self.router.shards().iter().enumerate() {
-            let conn = shardcast_shard::ConnId { slot: 0, generation: 0 };
-            let at = ClientRef { shard: shardcast_shard::ShardId(shard as u8), conn };
-            if let Some(QueryReply::Rooms(found)) = self.query(at, Query::Rooms { mount, count_max }).await {
-                for (name, count) in found {
-                    *rooms.entry(name).or_insert(0) += count;
-                }
+    /// Rooms with members in this process and how many members each has, the first `count_max` by name. `None`: a
+    /// shard did not answer in time.
+    pub async fn rooms(&self, count_max: usize) -> Option<Vec<(Arc<str>, usize)>> {
+        let Some(mount) = self.ignis_mount else { return Some(Vec::new()) };
+        let mut rooms = BTreeMap::new();
+        for shard in 0..self.router.shards().len() {
+            let query = self.query(ShardId(shard as u8), Query::Rooms { mount, count_max });
+            let Some(QueryReply::Rooms(found)) = query.await else { return None };
+            for (name, count) in found {
+                *rooms.entry(name).or_insert(0) += count;
             }
         }
-        rooms.into_iter().take(count_max).collect()
+        // What is among the first of all is among the first of each shard that has it, so its count is whole.
+        Some(rooms.into_iter().take(count_max).collect())
     }
 
     /// Closes a client. `false`: it is not connected here, or its shard's mailbox is full.
@@ -143,9 +144,9 @@ impl Engine {
         self.queries.answer(ticket, reply);
     }
 
-    async fn query(&self, at: ClientRef, query: Query) -> Option<QueryReply> {
+    async fn query(&self, shard: ShardId, query: Query) -> Option<QueryReply> {
         let (ticket, reply) = self.queries.open();
-        let posted = self.router.shard(at.shard).post(Mail::Query { ticket, query });
+        let posted = self.router.shard(shard).post(Mail::Query { ticket, query });
         let reply = if posted { tokio::time::timeout(QUERY_TIMEOUT, reply).await.ok() } else { None };
         self.queries.close(ticket);
         reply?.ok()

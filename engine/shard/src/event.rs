@@ -101,7 +101,7 @@ pub enum Mail {
 pub enum Query {
     /// One connection.
     Client(ConnId),
-    /// Rooms with members here, at most this many.
+    /// Rooms with members here, the first so many by name. Looks at every room once.
     Rooms {
         /// Of which mount.
         mount: MountId,
@@ -115,7 +115,7 @@ pub enum Query {
 pub enum QueryReply {
     /// `None`: no such connection.
     Client(Option<ClientView>),
-    /// Names and member counts, in no particular order.
+    /// Names and member counts, by name.
     Rooms(Vec<(Arc<str>, usize)>),
 }
 

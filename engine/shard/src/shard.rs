@@ -1,6 +1,6 @@
 //! The shard itself: what comes in, who is told, and the bookkeeping every dialect shares.
 
-use std::collections::VecDeque;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use crate::flush::Flush;
 use crate::ids::{ConnId, MountId, ShardId};
 use crate::limits::{Dialect, Mount, ShardConfig};
 use crate::outbox::{Ledger, Outbox};
-use crate::rooms::Rooms;
+use crate::rooms::{Room, Rooms};
 use crate::timers::{UNARMED, Wheel};
 use crate::users::Users;
 use crate::{echo, handshake, ignis};
@@ -365,9 +365,16 @@ impl Shard {
                 QueryReply::Client(self.conns.get(id).filter(|c| c.is_client()).map(|conn| self.view(conn)))
             }
             Query::Rooms { mount, count_max } => {
-                let shown = |room: &&crate::rooms::Room| room.mount == mount && *room.name != *BROADCAST_ROOM;
-                let rooms = self.rooms.iter().filter(shown).take(count_max);
-                QueryReply::Rooms(rooms.map(|room| (room.name.clone(), room.members.len())).collect())
+                let shown = |room: &&Room| room.mount == mount && *room.name != *BROADCAST_ROOM;
+                // The first so many by name: a heap that forgets the last name keeps the memory bounded.
+                let mut first = BinaryHeap::new();
+                for room in self.rooms.iter().filter(shown) {
+                    first.push((room.name.clone(), room.members.len()));
+                    if first.len() > count_max {
+                        first.pop();
+                    }
+                }
+                QueryReply::Rooms(first.into_sorted_vec())
             }
         }
     }

@@ -39,6 +39,7 @@ impl Users {
         self.slots[mount.0 as usize].get(user).map_or(&[], Vec::as_slice)
     }
 
+    #[cfg(any(test, feature = "check"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (MountId, &UserId, &[u32])> {
         self.slots.iter().enumerate().flat_map(|(mount, users)| {
             users.iter().map(move |(u, s)| (MountId(mount as u8), u, s.as_slice()))

@@ -146,7 +146,7 @@ struct Room<'a> {
 /// `GET /api/rooms?limit=N`.
 async fn rooms(control: &Control, query: Option<&str>) -> Result<Answer, ApiError> {
     let limit = rooms_limit(query)?;
-    let found = control.engine.rooms(limit + 1).await;
+    let found = control.engine.rooms(limit + 1).await.ok_or(ApiError::ShardBusy)?;
     let truncated = found.len() > limit;
     let rooms = found.iter().take(limit).map(|(name, members)| Room { name, members: *members }).collect();
     Ok(answer::json(StatusCode::OK, &RoomsAnswer { rooms, truncated }))
