@@ -14,7 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A letter that no sender of ours writes: its mount does not exist, which is an assertion in the shard.
 fn poison() -> Mail {
-    Mail::Room { mount: MountId(200), room: Arc::from("x"), own: None, frame: Default::default(), exclude: None }
+    Mail::Room {
+        mount: MountId(200),
+        room: Arc::from("x"),
+        own: None,
+        frame: Default::default(),
+        exclude: None,
+    }
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
