@@ -162,7 +162,7 @@ fn number_of(received: &Received) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(text).ok()?["data"][0].as_u64()
 }
 
-/// A client that reads nothing yet, in a room with one that reads all; emits until `full` says so, and returns both
+/// A client that reads nothing yet, in a room with one that reads all; emits until `counter` moves, and returns both
 /// with how many messages there were.
 fn stuff(server: &TestServer, counter: &str) -> (Client, Client, usize) {
     let mut slow = Client::connect_slow(server.address(), WS);
