@@ -379,7 +379,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 14] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 15] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -391,6 +391,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         redis_gaps,
         asks_refused,
         hooks_panicked,
+        hooks_timed_out,
         accepts_shed,
         hand_offs_refused,
         shards_restarted,
@@ -407,6 +408,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("redis_gaps", redis_gaps),
         ("asks_refused", asks_refused),
         ("hooks_panicked", hooks_panicked),
+        ("hooks_timed_out", hooks_timed_out),
         ("accepts_shed", accepts_shed),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),

@@ -27,6 +27,8 @@ pub struct ProcessCounters {
     pub asks_refused: AtomicU64,
     /// Hooks that panicked.
     pub hooks_panicked: AtomicU64,
+    /// Hooks that did not answer within hook_timeout.
+    pub hooks_timed_out: AtomicU64,
     /// Connections refused because the process had no file descriptor or memory left.
     pub accepts_shed: AtomicU64,
     /// Connections given to the control plane that it could not take.

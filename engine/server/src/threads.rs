@@ -139,7 +139,7 @@ impl Server {
         let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
-        let (later, asked) = Later::new(config.limits.asks_in_flight_max);
+        let (later, asked) = Later::new(&config.limits, engine.status().clone());
         let control = Arc::new(Settings::new(config));
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);

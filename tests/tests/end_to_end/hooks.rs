@@ -286,3 +286,17 @@ fn a_hook_that_never_answers_is_given_up_after_three_times_the_timeout() {
     server.expect_incidents("never", &before, &[("auth_timeouts", 1), ("asks_refused_limit", 2)]);
     server.expect_empty("questions without an answer");
 }
+
+#[test]
+fn a_hook_that_never_answers_gives_its_place_back() {
+    let mut config = config();
+    config.limits.asks_in_flight_max = 1;
+    config.limits.hook_timeout = Duration::from_millis(100);
+    let server = TestServer::with_hooks(&config, Arc::new(Script::default()));
+    for _ in 0..2 {
+        let mut client = login(&server, "never");
+        assert_eq!(client.recv(), error("Authentication error"));
+        expect_close(&mut client, 4003, "Authentication failed");
+    }
+    server.wait_until("both are counted", |counts| counts.of("hooks_timed_out") == 2);
+}

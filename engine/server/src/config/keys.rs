@@ -237,6 +237,8 @@ settings! {
         /// Authentication and room checks that the process may have waiting for an application; beyond them an
         /// authentication fails with an error and a join is ignored, and both are counted.
         asks_in_flight_max: usize as Count [1..=1_048_576] = 16_384;
+        /// How long an application's check may take; then it counts as failed, and is counted.
+        hook_timeout: Duration as Span [millis(1)..=secs(3600)] = secs(60);
     }
 }
 

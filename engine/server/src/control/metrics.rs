@@ -34,7 +34,7 @@ const GAUGE_MARK: &str = " (gauge).";
 /// Name, meaning and place of each counter of the process.
 type ProcessCounter = (&'static str, &'static str, fn(&ProcessCounters) -> &AtomicU64);
 
-const PROCESS_COUNTERS: [ProcessCounter; 14] = [
+const PROCESS_COUNTERS: [ProcessCounter; 15] = [
     ("redis_received", "Messages received from Redis.", |c| &c.redis_received),
     ("redis_own", "Messages received from Redis that were our own.", |c| &c.redis_own),
     ("redis_malformed", "Messages received from Redis that were not Ignis envelopes.", |c| {
@@ -50,6 +50,7 @@ const PROCESS_COUNTERS: [ProcessCounter; 14] = [
     ("redis_gaps", "Times the subscription to Redis was lost.", |c| &c.redis_gaps),
     ("asks_refused", "Questions to the hooks refused because too many were waiting.", |c| &c.asks_refused),
     ("hooks_panicked", "Hooks that panicked.", |c| &c.hooks_panicked),
+    ("hooks_timed_out", "Hooks that did not answer within hook_timeout.", |c| &c.hooks_timed_out),
     ("accepts_shed", "Connections refused for want of file descriptors or memory.", |c| &c.accepts_shed),
     ("hand_offs_refused", "HTTP connections the control plane had no place for.", |c| &c.hand_offs_refused),
     ("shards_restarted", "Shards restarted after a panic.", |c| &c.shards_restarted),

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
@@ -12,6 +13,7 @@ use shardcast_shard::{Ask, ClientRef, ConnId, Identity, Mail, MountId, ShardId, 
 use shardcast_wire::ignis::ClientId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
 use crate::status::Status;
@@ -19,30 +21,51 @@ use crate::status::Status;
 /// A hook's answer in the making, with its way home and its place among those in flight.
 pub type AskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The way to the control thread for what cannot be answered at once, with a bound on how much is in flight.
+/// The way to the control thread for what cannot be answered at once, with a bound on how much is in flight and
+/// for how long.
 #[derive(Clone, Debug)]
 pub struct Later {
     queue: mpsc::UnboundedSender<AskFuture>,
     places: Arc<Semaphore>,
+    timeout: Duration,
+    status: Arc<Status>,
 }
 
 impl Later {
-    /// A way for `in_flight_max` questions of the whole process; the control thread runs what comes out.
-    pub fn new(in_flight_max: usize) -> (Self, mpsc::UnboundedReceiver<AskFuture>) {
+    /// A way for the hooks of the whole process; the control thread runs what comes out.
+    pub fn new(limits: &config::Limits, status: Arc<Status>) -> (Self, mpsc::UnboundedReceiver<AskFuture>) {
         let (queue, asked) = mpsc::unbounded_channel();
-        (Self { queue, places: Arc::new(Semaphore::new(in_flight_max)) }, asked)
+        let places = Arc::new(Semaphore::new(limits.asks_in_flight_max));
+        (Self { queue, places, timeout: limits.hook_timeout, status }, asked)
     }
 
     /// A place for one more, unless there are too many.
     fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+        let place = self.places.clone().try_acquire_owned().ok();
+        if place.is_none() {
+            self.status.process.asks_refused.fetch_add(1, Ordering::Relaxed);
+        }
+        place
     }
 
-    /// Runs `future`; its place is free when it ends.
-    fn run(&self, place: OwnedSemaphorePermit, future: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a hook's future and then `done`, with `None` when it panicked or took too long.
+    fn run<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        future: impl Future<Output = T> + Send + 'static,
+        done: impl FnOnce(Option<T>) + Send + 'static,
+    ) {
+        let (status, timeout) = (self.status.clone(), self.timeout);
         let sent = self.queue.send(Box::pin(async move {
-            future.await;
+            let outcome = tokio::time::timeout(timeout, AssertUnwindSafe(future).catch_unwind()).await;
             drop(place);
+            let failed = match outcome {
+                Ok(Ok(value)) => return done(Some(value)),
+                Ok(Err(_)) => &status.process.hooks_panicked,
+                Err(_) => &status.process.hooks_timed_out,
+            };
+            failed.fetch_add(1, Ordering::Relaxed);
+            done(None);
         }));
         // Without a control thread the process is at its end, and so is whoever asked.
         drop(sent);
@@ -108,7 +131,8 @@ impl Asker {
             .ok()
     }
 
-    /// Turns an answer into a verdict; `unanswered` stands in when the hook panicked or cannot be run.
+    /// Turns an answer into a verdict; `unanswered` stands in when the hook panicked, took too long or
+    /// cannot be run.
     fn settle<T: Send + Clone + 'static>(
         &self,
         answer: Option<Answer<T>>,
@@ -119,17 +143,13 @@ impl Asker {
             Some(Answer::Now(value)) => Some(verdict(value)),
             None => Some(verdict(unanswered)),
             Some(Answer::Later(future)) => {
-                let Some(place) = self.place() else { return Some(verdict(unanswered)) };
-                let (home, status) = (self.home.clone(), self.status.clone());
-                let answered = AssertUnwindSafe(future).catch_unwind().map(move |result| {
-                    let value = result.unwrap_or_else(|_| {
-                        status.process.hooks_panicked.fetch_add(1, Ordering::Relaxed);
-                        unanswered
-                    });
+                let Some(place) = self.later.place() else { return Some(verdict(unanswered)) };
+                let home = self.home.clone();
+                self.later.run(place, future, move |value| {
+                    let verdict = verdict(value.unwrap_or(unanswered));
                     // A full mailbox counts the loss; the client's own timeout ends its wait.
-                    let _posted = home.post(Mail::Verdict(Box::new(verdict(value))));
+                    let _posted = home.post(Mail::Verdict(Box::new(verdict)));
                 });
-                self.later.run(place, answered);
                 None
             }
         }
@@ -144,24 +164,9 @@ impl Asker {
 
     /// Runs a future nobody waits for.
     fn run(&self, future: impl Future<Output = ()> + Send + 'static) -> Option<Verdict> {
-        if let Some(place) = self.place() {
-            let status = self.status.clone();
-            let watched = AssertUnwindSafe(future).catch_unwind().map(move |result| {
-                if result.is_err() {
-                    status.process.hooks_panicked.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            self.later.run(place, watched);
+        if let Some(place) = self.later.place() {
+            self.later.run(place, future, |_| ());
         }
         None
-    }
-
-    /// A place among the waiting questions, unless there are too many.
-    fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = self.later.place();
-        if place.is_none() {
-            self.status.process.asks_refused.fetch_add(1, Ordering::Relaxed);
-        }
-        place
     }
 }
