@@ -10,6 +10,7 @@ mod asks;
 mod clock;
 pub mod files;
 pub mod listener;
+mod reserve;
 mod sends;
 mod socket;
 mod turn;
@@ -124,6 +125,7 @@ impl ShardThread {
             status: self.engine.status().clone(),
         };
         let turns = Rc::new(Turns::new(shard, clock, asker, self.engine.clone(), self.hand_offs.clone()));
+        reserve::fill();
         for listener in &self.listeners {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;
             monoio::spawn(socket::accept_loop(turns.clone(), listener));

@@ -1,7 +1,7 @@
 //! The tasks that wait: for connections, for bytes, for room in a socket, for mail. None holds a buffer.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 use shardcast_shard::ConnId;
 
-use super::listener;
 use super::turn::{Reading, Turns};
+use super::{listener, reserve};
 
 /// Connections taken from one listener before the sockets that are open get their turn.
 const ACCEPTS_PER_WAKE: usize = 64;
@@ -22,7 +22,6 @@ const SHED: &[u8] =
 
 /// Accepts until the shard drains.
 pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
-    let mut spare = Spare::new();
     while !turns.draining() {
         let Some(ready) = turns.until_over(listener.readable(false)).await else { return };
         if let Err(error) = ready {
@@ -31,15 +30,15 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
             continue;
         }
         for _ in 0..ACCEPTS_PER_WAKE {
-            match listener::accept(listener.as_raw_fd()) {
+            match reserve::accept(listener.as_raw_fd()) {
                 Ok(None) => break,
                 Ok(Some(socket)) => open(&turns, socket),
                 // A drain shuts the listener down under us.
                 Err(_) if turns.draining() => return,
                 Err(error) => {
-                    turns.engine.status().process.accepts_shed.fetch_add(1, Ordering::Relaxed);
+                    let told = reserve::shed(listener.as_raw_fd(), ACCEPTS_PER_WAKE, shed);
+                    turns.engine.status().process.accepts_shed.fetch_add(told as u64, Ordering::Relaxed);
                     tracing::warn!(%error, "cannot take a connection: raise the limit on open files (ulimit -n) or lower server.connections_max");
-                    spare.shed_one(listener.as_raw_fd());
                     monoio::time::sleep(EXHAUSTED_PAUSE).await;
                     break;
                 }
@@ -78,27 +77,6 @@ fn shed(socket: &OwnedFd) {
             libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
         )
     };
-}
-
-/// A descriptor kept in reserve: given up for a moment, it lets one waiting connection be told that there
-/// is no room, instead of leaving it to time out.
-struct Spare(Option<OwnedFd>);
-
-impl Spare {
-    fn new() -> Self {
-        // SAFETY: eventfd takes no pointers.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        // SAFETY: just made, nobody else owns it.
-        Self((fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) }))
-    }
-
-    fn shed_one(&mut self, listener: RawFd) {
-        self.0 = None;
-        if let Ok(Some(socket)) = listener::accept(listener) {
-            shed(&socket);
-        }
-        *self = Self::new();
-    }
 }
 
 /// Reads a connection until its end.
