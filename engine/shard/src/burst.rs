@@ -81,6 +81,11 @@ impl Burst {
         Self { bytes, frames: vec![(end, kind)], holders: Cell::new(0) }
     }
 
+    /// How many of the frames are messages.
+    pub fn message_count(&self) -> usize {
+        self.frames.iter().filter(|(_, kind)| *kind == FrameKind::Message).count()
+    }
+
     /// Index of the first frame that ends after byte `at`.
     pub fn frame_at(&self, at: u32) -> usize {
         self.frames.partition_point(|&(end, _)| end <= at)

@@ -86,7 +86,7 @@ counters! {
     dropped_outbox_full,
     /// Messages dropped because the outboxes of the shard hold as much as they may.
     dropped_memory_cap,
-    /// Messages that were still queued when their connection ended.
+    /// Messages that were not written yet when their connection ended.
     dropped_disconnected,
     /// Connections ended for being slow (policy disconnect).
     slow_disconnected,

@@ -104,6 +104,9 @@ impl Shard {
         let took = match written {
             Written::Took(took) => took,
             Written::Failed => {
+                if let Source::Burst(burst) = source {
+                    self.counters.dropped_disconnected += self.turn.burst(burst).message_count() as u64;
+                }
                 self.handle_hang_up(id, HangUp::Error);
                 return;
             }

@@ -353,9 +353,12 @@ impl Shard {
         self.drop_input(id);
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         conn.phase = Phase::Gone;
-        conn.path = ROOT;
+        let path = std::mem::replace(&mut conn.path, ROOT);
         if let Some(mut outbox) = conn.outbox.take() {
             self.counters.dropped_disconnected += u64::from(outbox.abandon(&mut self.ledger));
+        }
+        if let Some(burst) = self.turn.burst_of(path) {
+            self.counters.dropped_disconnected += self.turn.burst(burst).message_count() as u64;
         }
     }
 

@@ -17,7 +17,7 @@ use shardcast_wire::close::CloseCode;
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId, UserId};
 
 use super::bytes::{opcode, server_frame};
-use super::line::{Bounds, Frame, Line};
+use super::line::{Bounds, Frame, Kind, Line};
 use super::speech::{Said, frame_of};
 
 /// How far a connection has come.
@@ -288,13 +288,13 @@ impl Model {
         self.forget(conn);
         let conn = &mut self.conns[conn];
         conn.phase = Phase::Gone;
-        conn.turn.clear();
+        let unsent = conn.turn.drain(..).filter(|frame| frame.kind == Kind::Message).count();
         // A frame cut in two is never heard, and what the client is owed beyond it is lost.
         let is_cut = conn.line.written > 0;
         if is_cut {
             conn.wire.pop_back();
         }
-        self.tallies[conn.shard].dropped_disconnected += conn.line.abandon();
+        self.tallies[conn.shard].dropped_disconnected += unsent + conn.line.abandon();
     }
 
     /// The connection is nothing to others any more.
