@@ -35,7 +35,7 @@ pub const WS: &str = "/ws";
 pub const ECHO: &str = "/echo";
 
 /// What a server counts while everything goes well, and gauges of the present. Every other counter tells of an
-/// incident.
+/// incident. A peer that leaves may miss what was on its way to it: how much is a race, not an incident.
 const ORDINARY: &[&str] = &[
     "accepted",
     "api_emitted",
@@ -44,6 +44,7 @@ const ORDINARY: &[&str] = &[
     "bytes_sent",
     "clients",
     "conns",
+    "dropped_disconnected",
     "frames_sent",
     "handed_off",
     "input_bytes",
