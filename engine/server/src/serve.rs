@@ -157,12 +157,13 @@ fn try_it(address: &str, config: &Config) -> String {
 
   or with `websocat ws://{address}{path}`, typing the same two JSON lines. Then, from another terminal:
 
-    shardcast emit room chat hello '{{"text":"hi"}}' --api http://{address}
+    {program} emit room chat hello '{{"text":"hi"}}' --api http://{address}
     curl -d '{{"type":"room","target":"chat","event":"hello","data":{{"text":"hi"}}}}' http://{address}/api/emit
 
   and the client sees {{"event":"hello","data":{{"text":"hi"}}}}
 
 "#,
-        path = mount.path
+        path = mount.path,
+        program = std::env::args().next().unwrap_or_else(|| "shardcast".to_owned()),
     )
 }
