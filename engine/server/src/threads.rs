@@ -270,7 +270,6 @@ fn bind_admin(address: Option<SocketAddr>) -> Result<(Option<TcpListener>, Optio
     let Some(address) = address else { return Ok((None, None)) };
     let listen = |source| StartError::Listen { address, key: "admin.listen", source };
     let listener = TcpListener::bind(address).map_err(listen)?;
-    listener.set_nonblocking(true).map_err(listen)?;
     let real = listener.local_addr().map_err(listen)?;
     Ok((Some(listener), Some(real)))
 }

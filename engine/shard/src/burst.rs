@@ -187,11 +187,6 @@ impl Turn {
         self.feeds.iter().enumerate().filter_map(|(i, f)| f.room.map(|room| (FeedIndex(i as u32), room)))
     }
 
-    /// Whether anything was taken in.
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
     /// The path that continues `path` by `step`.
     pub fn extend(&mut self, path: PathIndex, step: Step) -> PathIndex {
         let key = (path, step);

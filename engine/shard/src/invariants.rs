@@ -35,7 +35,7 @@ impl Shard {
 
     fn check_memberships(&self, id: ConnId, conn: &Conn) {
         for (entry, membership) in conn.memberships.iter().enumerate() {
-            let room = self.rooms.try_room(membership.room).expect("a membership's room exists");
+            let room = self.rooms.room(membership.room);
             assert_eq!(room.mount, conn.mount, "{id:?} is in a room of another mount");
             let member = Member { slot: id.slot, entry: entry as u32 };
             assert_eq!(room.members.get(membership.place as usize), Some(&member), "{id:?} in {}", room.name);
@@ -74,7 +74,7 @@ impl Shard {
         assert_eq!(memberships, members, "memberships and members");
         for room in self.rooms.iter() {
             assert!(!room.members.is_empty(), "{} has no members", room.name);
-            let found = self.rooms.find(room.mount, &room.name).and_then(|index| self.rooms.try_room(index));
+            let found = self.rooms.find(room.mount, &room.name).map(|index| self.rooms.room(index));
             assert!(
                 found.is_some_and(|found| std::ptr::eq(found, room)),
                 "{} is not found by name",

@@ -116,16 +116,6 @@ impl Rooms {
         self.slots[index.0 as usize].as_mut().expect("room exists")
     }
 
-    /// The room, or `None` when it emptied since.
-    pub fn try_room(&self, index: RoomIndex) -> Option<&Room> {
-        self.slots[index.0 as usize].as_ref()
-    }
-
-    /// The same, to change.
-    pub fn try_room_mut(&mut self, index: RoomIndex) -> Option<&mut Room> {
-        self.slots[index.0 as usize].as_mut()
-    }
-
     /// All rooms with members, in the order of the table.
     pub fn iter(&self) -> impl Iterator<Item = &Room> {
         self.slots.iter().flatten()

@@ -18,7 +18,7 @@ const SPARES: usize = 8;
 static SPARE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 static EXHAUSTED: AtomicBool = AtomicBool::new(false);
 
-/// Fills the reserve; called once before the process accepts.
+/// Fills the reserve; every shard does so before it accepts.
 pub(super) fn fill() {
     top_up(&mut lock());
 }

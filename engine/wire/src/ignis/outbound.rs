@@ -87,14 +87,6 @@ pub fn event(event_json: &str, data: Option<&str>) -> Vec<u8> {
     }
 }
 
-/// The payload of [`event`], for transports that are not WebSocket.
-pub fn event_payload(event_json: &str, data: Option<&str>) -> String {
-    match data {
-        Some(data) => [EVENT, event_json, DATA, data, "}"].concat(),
-        None => [EVENT, event_json, "}"].concat(),
-    }
-}
-
 /// The frame of `connected`, the only place where a client learns its id.
 ///
 /// `time_iso` is ISO 8601 with milliseconds and `Z`.
@@ -155,7 +147,6 @@ mod tests {
             (Some(r#"{"b":1,"a":"\ud800"}"#), r#"{"event":"x","data":{"b":1,"a":"\ud800"}}"#),
         ] {
             assert_eq!(payload(&event("\"x\"", data)), expected);
-            assert_eq!(event_payload("\"x\"", data), expected);
         }
     }
 
