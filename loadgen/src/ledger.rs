@@ -1,14 +1,18 @@
 //! Exactly what arrived: per member and room, by sequence number.
 //!
 //! Every member keeps the next sequence it expects of each of its rooms, four bytes each; only members that saw a
-//! gap cost more. Nothing is sampled or estimated.
+//! gap or were away cost more. Nothing is sampled or estimated.
 //!
-//! Invariant: for every membership, `delivered + missing = published`, duplicates apart.
+//! A member that leaves and comes back is owed what follows the first message it receives then: what was published
+//! while it was away, or while the server took it in, is excused, for no protocol says when a join took effect. One
+//! that is not served within [`Ledger::join_within_ns`] is late, and counted.
+//!
+//! Invariant: for every room, `delivered + missing + excused = publications * members`, duplicates apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A member has not yet received the probe of this room.
 const UNPROBED: u32 = u32::MAX;
@@ -18,6 +22,8 @@ const UNPROBED: u32 = u32::MAX;
 pub(crate) enum Arrival {
     /// The first copy, in whatever order.
     First,
+    /// The first copy, of a member who reads slowly on purpose.
+    Slow,
     /// Another copy.
     Duplicate,
     /// For a room the member has not joined.
@@ -25,7 +31,7 @@ pub(crate) enum Arrival {
 }
 
 /// Counts of one room, or of all together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Publications times members.
     pub(crate) expected: u64,
@@ -37,6 +43,8 @@ pub(crate) struct Counts {
     pub(crate) duplicate: u64,
     /// First copies that came after a later publication of the room.
     pub(crate) out_of_order: u64,
+    /// Published while the member was away or joining.
+    pub(crate) excused: u64,
 }
 
 impl Counts {
@@ -47,6 +55,7 @@ impl Counts {
         self.missing += other.missing;
         self.duplicate += other.duplicate;
         self.out_of_order += other.out_of_order;
+        self.excused += other.excused;
     }
 
     /// Whether every member received every publication once and in order.
@@ -55,79 +64,161 @@ impl Counts {
     }
 }
 
+/// Where a membership is that was interrupted.
+#[derive(Clone, Copy, Debug)]
+enum Absence {
+    /// Its connection is closed.
+    Away,
+    /// Its connection asked to join at this time, and has received nothing of the room since.
+    Joining { since_ns: u64 },
+}
+
 /// The books of the members one thread looks after.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     rooms_per_member: usize,
+    /// Longest time from the request to join to the first publication that must arrive, in nanoseconds.
+    join_within_ns: u64,
     /// The room of every membership, those of a member side by side.
     rooms: Vec<u32>,
+    /// Members who read slowly on purpose, and have books of their own.
+    is_slow: Vec<bool>,
     /// The next sequence every membership expects.
     next: Vec<u32>,
     /// What is missing so far below `next`, by membership; ranges in ascending order.
     gaps: BTreeMap<usize, Vec<Range<u32>>>,
+    absences: HashMap<usize, Absence>,
     counts: Vec<Counts>,
+    slow_counts: Counts,
+    /// Judged members of each room.
     members: Vec<u32>,
+    slow_members: Vec<u32>,
     strangers: u64,
+    late_joins: u64,
+    /// The latest due time seen.
+    due_ns_max: u64,
+}
+
+/// What the books of one phase say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Closed {
+    /// All rooms together, slow members apart.
+    pub(crate) total: Counts,
+    /// Rooms whose books do not balance, by index.
+    pub(crate) inexact: Vec<(u32, Counts)>,
+    /// What slow members got.
+    pub(crate) slow: Counts,
+    /// Deliveries of rooms the member had not joined.
+    pub(crate) strangers: u64,
+    /// Memberships that came back and were not served in time.
+    pub(crate) late_joins: u64,
+}
+
+impl Closed {
+    /// Adds the books of another thread.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.total.add(&other.total);
+        self.slow.add(&other.slow);
+        self.strangers += other.strangers;
+        self.late_joins += other.late_joins;
+        for (room, counts) in &other.inexact {
+            match self.inexact.binary_search_by_key(room, |(room, _)| *room) {
+                Ok(at) => self.inexact[at].1.add(counts),
+                Err(at) => self.inexact.insert(at, (*room, *counts)),
+            }
+        }
+    }
 }
 
 impl Ledger {
     /// Empty books for `room_count` rooms, of which every member joins `rooms_per_member`.
-    pub(crate) fn new(room_count: usize, rooms_per_member: usize) -> Self {
+    pub(crate) fn new(room_count: usize, rooms_per_member: usize, join_within_ns: u64) -> Self {
         Self {
             rooms_per_member,
+            join_within_ns,
             rooms: Vec::new(),
+            is_slow: Vec::new(),
             next: Vec::new(),
             gaps: BTreeMap::new(),
+            absences: HashMap::new(),
             counts: vec![Counts::default(); room_count],
+            slow_counts: Counts::default(),
             members: vec![0; room_count],
+            slow_members: vec![0; room_count],
             strangers: 0,
+            late_joins: 0,
+            due_ns_max: 0,
         }
     }
 
     /// Opens the books of one more member; members are numbered from 0 in the order of these calls.
-    pub(crate) fn add_member(&mut self, rooms: impl Iterator<Item = u32>) {
-        let before = self.rooms.len();
+    pub(crate) fn add_member(&mut self, rooms: &[u32], is_slow: bool) {
+        debug_assert_eq!(rooms.len(), self.rooms_per_member);
+        self.is_slow.push(is_slow);
         for room in rooms {
-            self.rooms.push(room);
+            self.rooms.push(*room);
             self.next.push(UNPROBED);
-            self.members[room as usize] += 1;
+            let members = if is_slow { &mut self.slow_members } else { &mut self.members };
+            members[*room as usize] += 1;
         }
-        debug_assert_eq!(self.rooms.len() - before, self.rooms_per_member);
     }
 
     /// The rooms of a member.
     pub(crate) fn rooms_of(&self, member: usize) -> &[u32] {
-        &self.rooms[member * self.rooms_per_member..][..self.rooms_per_member]
+        &self.rooms[self.memberships_of(member)]
     }
 
-    /// How many members a room has here.
+    /// How many judged members a room has here.
     pub(crate) fn members_of(&self, room: u32) -> u32 {
         self.members.get(room as usize).copied().unwrap_or(0)
     }
 
-    /// Books a probe; true when it is the first this member received of this room.
+    /// Books that a member's connection was closed, and what it misses is not the server's fault.
+    pub(crate) fn leave(&mut self, member: usize) {
+        for membership in self.memberships_of(member) {
+            self.absences.insert(membership, Absence::Away);
+        }
+    }
+
+    /// Books that a member who was away asked to join again.
+    pub(crate) fn rejoin(&mut self, member: usize, now_ns: u64) {
+        for membership in self.memberships_of(member) {
+            if let Some(absence) = self.absences.get_mut(&membership) {
+                *absence = Absence::Joining { since_ns: now_ns };
+            }
+        }
+    }
+
+    /// Books a probe; true when it is the first this judged member received of this room.
     pub(crate) fn probe(&mut self, member: usize, room: u32) -> bool {
         let Some(membership) = self.membership(member, room) else { return false };
         let is_first = self.next[membership] == UNPROBED;
         if is_first {
             self.next[membership] = 0;
         }
-        is_first
+        is_first && !self.is_slow[member]
     }
 
-    /// Books one delivery.
-    pub(crate) fn arrive(&mut self, member: usize, room: u32, sequence: u32) -> Arrival {
+    /// Books one delivery of a publication that was due at `due_ns`.
+    pub(crate) fn arrive(&mut self, member: usize, room: u32, sequence: u32, due_ns: u64) -> Arrival {
         let Some(membership) = self.membership(member, room) else {
             self.strangers += 1;
             return Arrival::Stranger;
         };
-        let counts = &mut self.counts[room as usize];
+        self.due_ns_max = self.due_ns_max.max(due_ns);
+        let is_slow = self.is_slow[member];
+        let counts = if is_slow { &mut self.slow_counts } else { &mut self.counts[room as usize] };
         let next = &mut self.next[membership];
         if *next == UNPROBED {
             *next = 0;
         }
         if sequence >= *next {
-            if sequence > *next {
+            if !self.absences.is_empty()
+                && let Some(absence) = self.absences.remove(&membership)
+            {
+                counts.excused += u64::from(sequence - *next);
+                self.late_joins += u64::from(absence.is_late(due_ns, self.join_within_ns));
+            } else if sequence > *next {
                 self.gaps.entry(membership).or_default().push(*next..sequence);
             }
             *next = sequence.saturating_add(1);
@@ -138,30 +229,69 @@ impl Ledger {
             return Arrival::Duplicate;
         }
         counts.delivered += 1;
-        Arrival::First
+        if is_slow { Arrival::Slow } else { Arrival::First }
     }
 
-    /// Closes the books: counts by room, given how many publications each room had; and the strangers.
-    pub(crate) fn close(mut self, published: &[u32]) -> (Vec<Counts>, u64) {
+    /// Closes the books, given how many publications each room had, and opens those of the next phase, to which all
+    /// members belong from its beginning.
+    pub(crate) fn close(&mut self, published: impl Fn(u32) -> u32) -> Closed {
+        let mut slow = std::mem::take(&mut self.slow_counts);
         for (room, counts) in self.counts.iter_mut().enumerate() {
-            counts.expected = u64::from(published[room]) * u64::from(self.members[room]);
+            let published = u64::from(published(room as u32));
+            counts.expected = published * u64::from(self.members[room]);
+            slow.expected += published * u64::from(self.slow_members[room]);
         }
-        for (membership, &next) in self.next.iter().enumerate() {
-            let room = self.rooms[membership] as usize;
-            let next = if next == UNPROBED { 0 } else { next };
-            self.counts[room].missing += u64::from(published[room].saturating_sub(next));
+        for (membership, next) in self.next.iter_mut().enumerate() {
+            let room = self.rooms[membership];
+            let is_slow = self.is_slow[membership / self.rooms_per_member];
+            let counts = if is_slow { &mut slow } else { &mut self.counts[room as usize] };
+            let next = std::mem::replace(next, UNPROBED);
+            let unheard = u64::from(published(room).saturating_sub(if next == UNPROBED { 0 } else { next }));
+            match self.absences.get(&membership) {
+                Some(absence) => {
+                    counts.excused += unheard;
+                    let is_late = absence.is_late(self.due_ns_max, self.join_within_ns);
+                    self.late_joins += u64::from(is_late && unheard > 0);
+                }
+                None => counts.missing += unheard,
+            }
         }
-        for (membership, gaps) in &self.gaps {
-            let missing: u64 = gaps.iter().map(|gap| u64::from(gap.end - gap.start)).sum();
-            self.counts[self.rooms[*membership] as usize].missing += missing;
+        for (membership, gaps) in std::mem::take(&mut self.gaps) {
+            let is_slow = self.is_slow[membership / self.rooms_per_member];
+            let counts = if is_slow { &mut slow } else { &mut self.counts[self.rooms[membership] as usize] };
+            counts.missing += gaps.iter().map(|gap| u64::from(gap.end - gap.start)).sum::<u64>();
         }
-        (self.counts, self.strangers)
+        self.absences.clear();
+        self.due_ns_max = 0;
+        let mut closed = Closed {
+            slow,
+            strangers: std::mem::take(&mut self.strangers),
+            late_joins: std::mem::take(&mut self.late_joins),
+            ..Closed::default()
+        };
+        for (room, counts) in self.counts.iter_mut().enumerate() {
+            let counts = std::mem::take(counts);
+            closed.total.add(&counts);
+            if !counts.is_exact() {
+                closed.inexact.push((room as u32, counts));
+            }
+        }
+        closed
+    }
+
+    fn memberships_of(&self, member: usize) -> Range<usize> {
+        member * self.rooms_per_member..(member + 1) * self.rooms_per_member
     }
 
     fn membership(&self, member: usize, room: u32) -> Option<usize> {
-        let base = member * self.rooms_per_member;
         let place = self.rooms_of(member).iter().position(|joined| *joined == room)?;
-        Some(base + place)
+        Some(member * self.rooms_per_member + place)
+    }
+}
+
+impl Absence {
+    fn is_late(self, due_ns: u64, join_within_ns: u64) -> bool {
+        matches!(self, Self::Joining { since_ns } if due_ns > since_ns.saturating_add(join_within_ns))
     }
 }
 
@@ -186,68 +316,4 @@ fn take_from_gaps(gaps: &mut BTreeMap<usize, Vec<Range<u32>>>, membership: usize
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn counts(expected: u64, delivered: u64, missing: u64, duplicate: u64, out_of_order: u64) -> Counts {
-        Counts { expected, delivered, missing, duplicate, out_of_order }
-    }
-
-    #[test]
-    fn every_kind_of_arrival_is_told_apart() {
-        let table: &[(&str, u32, &[u32], Counts)] = &[
-            ("all in order", 4, &[0, 1, 2, 3], counts(4, 4, 0, 0, 0)),
-            ("nothing published", 0, &[], counts(0, 0, 0, 0, 0)),
-            ("nothing arrived", 3, &[], counts(3, 0, 3, 0, 0)),
-            ("first one lost", 3, &[1, 2], counts(3, 2, 1, 0, 0)),
-            ("middle lost", 5, &[0, 1, 4], counts(5, 3, 2, 0, 0)),
-            ("tail lost", 5, &[0, 1], counts(5, 2, 3, 0, 0)),
-            ("repeated at once", 2, &[0, 0, 1, 1], counts(2, 2, 0, 2, 0)),
-            ("repeated later", 3, &[0, 1, 2, 0], counts(3, 3, 0, 1, 0)),
-            ("two swapped", 3, &[1, 0, 2], counts(3, 3, 0, 0, 1)),
-            ("all reversed", 4, &[3, 2, 1, 0], counts(4, 4, 0, 0, 3)),
-            ("late, then repeated", 3, &[1, 0, 0, 2], counts(3, 3, 0, 1, 1)),
-            ("a gap filled in its middle", 5, &[0, 4, 2], counts(5, 3, 2, 0, 1)),
-            ("a gap filled from both ends", 6, &[0, 5, 1, 4, 2, 3], counts(6, 6, 0, 0, 4)),
-            ("two gaps", 6, &[1, 3, 5, 0, 4], counts(6, 5, 1, 0, 2)),
-        ];
-        for (name, published, arrivals, expected) in table {
-            let mut ledger = Ledger::new(1, 1);
-            ledger.add_member([0].into_iter());
-            for sequence in *arrivals {
-                ledger.arrive(0, 0, *sequence);
-            }
-            let (rooms, strangers) = ledger.close(&[*published]);
-            assert_eq!((rooms[0], strangers), (*expected, 0), "{name}");
-            assert_eq!(rooms[0].delivered + rooms[0].missing, rooms[0].expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn members_and_rooms_have_books_of_their_own() {
-        let mut ledger = Ledger::new(3, 2);
-        ledger.add_member([0, 1].into_iter());
-        ledger.add_member([1, 2].into_iter());
-        assert_eq!(ledger.arrive(0, 0, 0), Arrival::First);
-        assert_eq!(ledger.arrive(0, 1, 0), Arrival::First);
-        assert_eq!(ledger.arrive(1, 1, 0), Arrival::First);
-        assert_eq!(ledger.arrive(1, 1, 0), Arrival::Duplicate);
-        assert_eq!(ledger.arrive(1, 0, 0), Arrival::Stranger);
-        assert_eq!([0, 1, 2].map(|room| ledger.members_of(room)), [1, 2, 1]);
-        let (rooms, strangers) = ledger.close(&[1, 1, 2]);
-        let expected = [counts(1, 1, 0, 0, 0), counts(2, 2, 0, 1, 0), counts(2, 0, 2, 0, 0)];
-        assert_eq!((rooms.as_slice(), strangers), (expected.as_slice(), 1));
-    }
-
-    #[test]
-    fn the_first_probe_counts_once_and_never_as_a_delivery() {
-        let mut ledger = Ledger::new(1, 1);
-        ledger.add_member([0].into_iter());
-        assert!(ledger.probe(0, 0));
-        assert!(!ledger.probe(0, 0));
-        assert!(!ledger.probe(0, 7), "a room it has not joined");
-        ledger.arrive(0, 0, 0);
-        assert!(!ledger.probe(0, 0), "late");
-        assert_eq!(ledger.close(&[1]).0[0], counts(1, 1, 0, 0, 0));
-    }
-}
+mod tests;

@@ -50,11 +50,10 @@ pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, ProcessError> {
     Ok(total)
 }
 
-/// CPU time of one thread of this process.
-pub(crate) fn own_thread_cpu_time(thread_id: u32) -> Result<CpuTime, ProcessError> {
-    let path = PathBuf::from(format!("/proc/self/task/{thread_id}/schedstat"));
-    let text = fs::read_to_string(&path)
-        .map_err(|source| ProcessError::Unreadable { pid: std::process::id(), source })?;
+/// CPU time of one thread of a process.
+pub(crate) fn thread_cpu_time(pid: u32, thread_id: u32) -> Result<CpuTime, ProcessError> {
+    let path = PathBuf::from(format!("/proc/{pid}/task/{thread_id}/schedstat"));
+    let text = fs::read_to_string(&path).map_err(|source| ProcessError::Unreadable { pid, source })?;
     parse_schedstat(&text).ok_or(ProcessError::Malformed { path })
 }
 
@@ -68,6 +67,13 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64, ProcessError> {
     }
     let source = io::ErrorKind::NotFound.into();
     Err(ProcessError::Unreadable { pid, source })
+}
+
+/// Resident bytes of a process as the kernel last counted them: cheap, and behind by some pages a thread.
+pub(crate) fn resident_bytes_about(pid: u32) -> Result<u64, ProcessError> {
+    let path = PathBuf::from(format!("/proc/{pid}/status"));
+    let text = fs::read_to_string(&path).map_err(|source| ProcessError::Unreadable { pid, source })?;
+    parse_kibibytes(&text, "VmRSS:").ok_or(ProcessError::Malformed { path })
 }
 
 fn parse_schedstat(text: &str) -> Option<CpuTime> {
@@ -98,9 +104,10 @@ mod tests {
     fn the_time_of_threads_that_ended_stays() {
         let before = cpu_time(std::process::id()).expect("readable");
         let work = || {
-            let start = own_thread_cpu_time(sys::thread_id()).expect("readable").run_ns;
+            let spent = || thread_cpu_time(std::process::id(), sys::thread_id()).expect("readable").run_ns;
+            let start = spent();
             // schedstat moves with the scheduler's tick at the latest.
-            while own_thread_cpu_time(sys::thread_id()).expect("readable").run_ns < start + 20_000_000 {}
+            while spent() < start + 20_000_000 {}
         };
         std::thread::spawn(work).join().expect("no panic");
         let spent = cpu_time(std::process::id()).expect("readable").since(before);
@@ -112,7 +119,8 @@ mod tests {
         let pid = std::process::id();
         assert!(resident_bytes(pid).expect("readable") > 100_000);
         assert!(cpu_time(pid).expect("readable").run_ns > 0);
-        assert!(own_thread_cpu_time(sys::thread_id()).is_ok());
+        assert!(thread_cpu_time(pid, sys::thread_id()).is_ok());
+        assert!(resident_bytes_about(pid).expect("readable") > 100_000);
         assert!(cpu_time(u32::MAX).is_err());
         assert!(resident_bytes(u32::MAX).is_err());
     }

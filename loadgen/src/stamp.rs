@@ -93,6 +93,16 @@ impl Finder {
         self.offset = offset;
         Some(stamp)
     }
+
+    /// Whether the stamp found last is followed by what [`encode`] puts behind it in data of so many bytes, and by
+    /// no more of that.
+    pub(crate) fn is_whole(&self, message: &[u8], data_bytes: usize) -> bool {
+        let end = self.offset + data_bytes - 2;
+        let Some(padding) = message.get(self.offset + STAMP_BYTES..end) else { return false };
+        // Without branches: this runs for every delivery.
+        padding.iter().fold(0, |differing, byte| differing | (byte ^ b'x')) == 0
+            && message.get(end) != Some(&b'x')
+    }
 }
 
 /// This and what it calls run for every delivery.
@@ -165,6 +175,12 @@ mod tests {
                 assert_eq!(finder.find(&message), Some(STAMP));
                 assert_eq!(finder.offset, before.len() + 1);
                 assert_eq!(finder.find(&message), Some(STAMP), "with the offset known");
+                assert!(finder.is_whole(&message, data_bytes));
+                assert!(
+                    !finder.is_whole(&message, data_bytes + 1)
+                        && !finder.is_whole(&message[..message.len() - 2], data_bytes)
+                );
+                assert!(data_bytes == DATA_BYTES_MIN || !finder.is_whole(&message, data_bytes - 1));
             }
         }
     }

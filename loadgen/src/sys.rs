@@ -1,8 +1,11 @@
-//! The few things the standard library does not offer: clocks as numbers, the descriptor limit, the
-//! id of a thread, and one socket option. The only unsafe code of the crate.
+//! The few things the standard library does not offer: clocks as numbers, the descriptor limit, the id of a
+//! thread, waiting on a word of shared memory, and one socket option. With [`crate::memory`] the only unsafe code of
+//! the crate.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 /// The monotonic clock, in nanoseconds; equal in all processes of a machine.
 pub(crate) fn now_ns() -> u64 {
@@ -67,4 +70,25 @@ pub(crate) fn set_bind_address_no_port(socket: BorrowedFd<'_>) -> io::Result<()>
         )
     };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sleeps until somebody calls [`wake_all`] on the word, but no longer than `longest`; returns at once when it does
+/// not hold `seen` (futex(2), `FUTEX_WAIT`). The word may be in memory shared with other processes.
+pub(crate) fn wait_for_change(word: &AtomicU32, seen: u32, longest: Duration) {
+    let timeout = libc::timespec {
+        tv_sec: longest.as_secs() as libc::time_t,
+        tv_nsec: libc::c_long::from(longest.subsec_nanos() as i32),
+    };
+    // SAFETY: the word and the timeout outlive the call. Its outcome does not matter: whoever waits looks again.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, seen, &raw const timeout);
+    }
+}
+
+/// Wakes all who sleep in [`wait_for_change`] on this word (futex(2), `FUTEX_WAKE`).
+pub(crate) fn wake_all(word: &AtomicU32) {
+    // SAFETY: the word outlives the call, which only looks up who waits for its address.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, libc::c_int::MAX);
+    }
 }

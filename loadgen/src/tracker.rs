@@ -13,8 +13,8 @@ pub(crate) struct Tracker {
     done_through: u32,
     /// Arrivals of the publications from `done_through` on, and how many each waits for.
     pending: VecDeque<Progress>,
-    /// When each publication was complete here, in nanoseconds; 0 when it is not, or concerns other threads only.
-    completed_ns: Vec<u64>,
+    /// When the latest member here received each publication, in nanoseconds; 0 when none has.
+    last_arrival_ns: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +35,11 @@ impl Tracker {
         now_ns: u64,
         has_members: impl Fn(u32) -> bool,
     ) {
+        let index = number as usize;
+        if index >= self.last_arrival_ns.len() {
+            self.last_arrival_ns.resize(index + 1, 0);
+        }
+        self.last_arrival_ns[index] = now_ns;
         let Some(offset) = number.checked_sub(self.done_through) else { return };
         let offset = offset as usize;
         if offset >= self.pending.len() {
@@ -43,15 +48,9 @@ impl Tracker {
         let progress = &mut self.pending[offset];
         progress.arrived += 1;
         progress.members = members;
-        if progress.arrived < members {
-            return;
+        if progress.arrived >= members {
+            self.advance(has_members);
         }
-        let index = number as usize;
-        if index >= self.completed_ns.len() {
-            self.completed_ns.resize(index + 1, 0);
-        }
-        self.completed_ns[index] = now_ns;
-        self.advance(has_members);
     }
 
     /// The number below which everything that concerns this thread is complete.
@@ -59,9 +58,9 @@ impl Tracker {
         self.done_through
     }
 
-    /// When each publication was complete here; 0 when it is not, or concerns other threads only.
-    pub(crate) fn into_completed_ns(self) -> Vec<u64> {
-        self.completed_ns
+    /// When the latest member here received each publication; 0 when none has.
+    pub(crate) fn into_last_arrival_ns(self) -> Vec<u64> {
+        self.last_arrival_ns
     }
 
     fn advance(&mut self, has_members: impl Fn(u32) -> bool) {
@@ -92,7 +91,7 @@ mod tests {
         for (number, now_ns, expected) in table {
             assert_eq!(arrive(number, now_ns), expected, "at {now_ns}");
         }
-        assert_eq!(tracker.into_completed_ns(), [13, 12, 16, 17]);
+        assert_eq!(tracker.into_last_arrival_ns(), [13, 12, 16, 17]);
     }
 
     #[test]
@@ -103,6 +102,6 @@ mod tests {
             tracker.arrive(number, 1, u64::from(number) * 100, is_odd);
             assert_eq!(tracker.done_through(), expected, "after {number}");
         }
-        assert_eq!(tracker.into_completed_ns(), [0, 100, 0, 300, 0, 500]);
+        assert_eq!(tracker.into_last_arrival_ns(), [0, 100, 0, 300, 0, 500]);
     }
 }

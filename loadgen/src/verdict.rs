@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::scenario::Pace;
 
@@ -31,7 +31,7 @@ pub(crate) struct Observed {
 }
 
 /// Who was the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "limit")]
 pub(crate) enum Verdict {
     /// The generator's own threads: no capacity can be told.

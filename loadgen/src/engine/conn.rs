@@ -24,11 +24,16 @@ pub(super) enum State {
     LoggingIn,
     /// Logged in, counting.
     Live,
+    /// Waits for its turn to connect.
+    Queued,
     /// Over.
     Closed,
 }
 
-/// One connection; `stream` is there unless it is closed.
+/// Receive buffer of a connection that reads slowly: what the kernel hides of the slowness, in bytes.
+const SLOW_RECV_BUFFER_BYTES: usize = 4096;
+
+/// One connection; `stream` is there unless it is closed or queued.
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) stream: Option<TcpStream>,
@@ -41,10 +46,13 @@ pub(super) struct Conn {
 
 impl Conn {
     /// Begins to connect, from a source address by the number of the connection.
-    pub(super) fn open(target: SocketAddr, connection: u32) -> io::Result<Self> {
+    pub(super) fn open(target: SocketAddr, connection: u32, is_slow: bool) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        if is_slow {
+            socket.set_recv_buffer_size(SLOW_RECV_BUFFER_BYTES)?;
+        }
         if let Some(source) = source_address(target, connection) {
             crate::sys::set_bind_address_no_port(socket.as_fd())?;
             socket.bind(&SocketAddr::from((source, 0)).into())?;
@@ -57,6 +65,11 @@ impl Conn {
         Ok(Self { stream: Some(stream), state: State::Connecting, ..Self::closed() })
     }
 
+    /// A connection whose turn to connect has not come.
+    pub(super) fn queued() -> Self {
+        Self { state: State::Queued, ..Self::closed() }
+    }
+
     /// A connection that came to nothing.
     pub(super) fn closed() -> Self {
         Self { stream: None, state: State::Closed, partial: Vec::new(), unsent: Vec::new() }
@@ -67,13 +80,14 @@ impl Conn {
         Self { state: State::Connecting, ..Self::closed() }
     }
 
-    /// Reads behind what was kept of the last read; `Ok(None)` when nothing is waiting, else the bytes in `scratch`
-    /// and how many of them are new.
-    pub(super) fn read(&mut self, scratch: &mut [u8]) -> io::Result<Option<(usize, usize)>> {
+    /// Reads up to so many bytes behind what was kept of the last read; `Ok(None)` when nothing is waiting, else the
+    /// bytes in `scratch` and how many of them are new.
+    pub(super) fn read(&mut self, scratch: &mut [u8], most: usize) -> io::Result<Option<(usize, usize)>> {
         let Some(stream) = &mut self.stream else { return Ok(None) };
         let kept = self.partial.len();
+        let end = scratch.len().min(kept.saturating_add(most));
         loop {
-            match stream.read(&mut scratch[kept..]) {
+            match stream.read(&mut scratch[kept..end]) {
                 Ok(received) => {
                     scratch[..kept].copy_from_slice(&self.partial);
                     return Ok(Some((kept + received, received)));

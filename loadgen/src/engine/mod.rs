@@ -1,107 +1,88 @@
-//! The connections: one thread per core given, each with an epoll loop and books of its own.
+//! The connections: one thread per core given, each with an epoll loop and books of its own, in one process or more.
 //!
-//! Threads share nothing but the gauges here, which they write once per loop; the publisher and the progress
-//! display read them. What a thread found out is handed over once, when it ends.
+//! Threads share nothing but the [`Board`], to which they write once per round; the publisher and the progress
+//! display read it. What a thread found out is handed over when a phase ends.
 //!
-//! Invariant: connection `i` belongs to thread `i % threads` and joins rooms `(i * k + j) % rooms`, `j < k`, so that
-//! rooms are equally full.
+//! Invariant: connection `i` belongs to thread `i % threads`, and the threads of a process are numbered side by side.
 
+pub(crate) mod board;
+mod books;
+pub(crate) mod children;
 mod conn;
+mod pace;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use mio::{Poll, Token, Waker};
+use mio::Poll;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::latency::Latencies;
-use crate::ledger::Ledger;
+use crate::ledger::Closed;
+use crate::process;
 use crate::scenario::{Clients, Target};
-use crate::tracker::Tracker;
+use crate::spread::Memberships;
+use crate::sys::now_ns;
+use crate::timeline::Slice;
 
+use self::board::Board;
+use self::children::{Child, Children};
 use self::worker::Worker;
 
-const WAKER: Token = Token(usize::MAX);
 /// How many different reasons are told apart; servers may put anything into them.
 const REASONS_MAX: usize = 32;
+/// Longest wait for a thread to hand over its books: it looks at its orders many times a second.
+const HAND_OVER_MAX: Duration = Duration::from_secs(60);
 
 /// What all threads need to know.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) clients: Clients,
-    /// Tells the publications of this run from those of others.
-    pub(crate) run: u32,
-    /// Bytes of a message that carries a stamp, 0 when none will come.
-    pub(crate) message_bytes: usize,
+    /// Bytes of data in every publication.
+    pub(crate) data_bytes: usize,
+    /// Longest time from a request to join to the first publication that must arrive.
+    pub(crate) join_within: Duration,
 }
 
 impl Settings {
-    /// Memberships in all, as many as there will be probes booked.
-    pub(crate) fn memberships(&self) -> u64 {
-        u64::from(self.clients.connections) * u64::from(self.clients.rooms_per_connection)
+    /// The rooms of every connection.
+    pub(crate) fn memberships(&self) -> Memberships {
+        let Clients { spread, zipf_exponent, rooms_per_connection, .. } = self.clients;
+        Memberships::new(spread, zipf_exponent, self.clients.rooms.len() as u32, rooms_per_connection)
     }
 
-    /// Which of so many threads have members in each room, by thread and room.
+    /// Memberships that are judged, as many as there will be probes booked.
+    pub(crate) fn judged_memberships(&self) -> u64 {
+        let judged = self.clients.connections - self.clients.slow.connections;
+        u64::from(judged) * u64::from(self.clients.rooms_per_connection)
+    }
+
+    /// Which of so many threads have judged members in each room, by thread and room.
     pub(crate) fn threads_with_members(&self, threads: usize) -> Vec<Vec<bool>> {
         let mut table = vec![vec![false; self.clients.rooms.len()]; threads];
-        for connection in 0..self.clients.connections {
+        let memberships = self.memberships();
+        for connection in (0..self.clients.connections).filter(|connection| !self.is_slow(*connection)) {
             let thread = &mut table[connection as usize % threads];
-            self.rooms_of(connection).for_each(|room| thread[room as usize] = true);
+            memberships.rooms_of(connection).iter().for_each(|room| thread[*room as usize] = true);
         }
         table
     }
 
-    /// The rooms a connection joins.
-    fn rooms_of(&self, connection: u32) -> impl Iterator<Item = u32> + use<> {
-        let room_count = self.clients.rooms.len() as u64;
-        let first = u64::from(connection) * u64::from(self.clients.rooms_per_connection);
-        // Less than the number of rooms, so it fits; no room, no membership.
-        (first..)
-            .take(self.clients.rooms_per_connection as usize)
-            .map(move |place| (place % room_count) as u32)
+    /// Whether a connection reads slowly on purpose; those that do are spread evenly over all.
+    fn is_slow(&self, connection: u32) -> bool {
+        let slow_before = |connection: u64| {
+            connection * u64::from(self.clients.slow.connections) / u64::from(self.clients.connections)
+        };
+        slow_before(u64::from(connection) + 1) > slow_before(u64::from(connection))
     }
-}
-
-/// What a thread shows while it runs; on a cache line of its own, for it alone writes it.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct Gauges {
-    /// The kernel's id of the thread, 0 until it runs.
-    pub(crate) thread_id: AtomicU32,
-    /// Logged in, with the request to join on its way.
-    pub(crate) live: AtomicU32,
-    /// Never became live.
-    pub(crate) failed: AtomicU32,
-    /// Ended after they were live.
-    pub(crate) lost: AtomicU32,
-    /// Memberships that received a probe.
-    pub(crate) probed: AtomicU64,
-    /// First copies received.
-    pub(crate) delivered: AtomicU64,
-    /// The number below which all publications are complete here.
-    pub(crate) done_through: AtomicU32,
-    /// Time spent on rounds of the loop that found something to do, in nanoseconds.
-    pub(crate) busy_ns: AtomicU64,
-}
-
-/// What the threads are told while they run.
-#[derive(Debug, Default)]
-pub(crate) struct Orders {
-    /// Connections to open in all.
-    connections: AtomicU32,
-    /// End now.
-    stop: AtomicBool,
-    /// Publications so far; no higher number can arrive.
-    pub(crate) published: AtomicU32,
-    /// The first publication that is timed.
-    pub(crate) measured_from: AtomicU32,
-    /// Whom to wake when `done_through` moved.
-    pub(crate) publisher: OnceLock<Thread>,
 }
 
 /// Reasons with the number of connections or messages each explains.
@@ -120,117 +101,178 @@ pub(crate) fn merge_reasons(into: &mut Reasons, from: Reasons) {
     }
 }
 
-/// What a thread knows in the end.
-#[derive(Debug)]
+/// What a thread found out in one phase.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Harvest {
-    pub(crate) ledger: Ledger,
-    pub(crate) tracker: Tracker,
+    pub(crate) books: Closed,
+    /// When the last judged member here received each publication, by number; 0 when none did.
+    pub(crate) last_arrival_ns: Vec<u64>,
     /// Publish → each member, of timed publications.
     pub(crate) latencies: Latencies,
+    /// The same by interval.
+    pub(crate) slices: Vec<Slice>,
+    /// How long rounds of the loop took that found something to do, of the measured time.
+    pub(crate) rounds: Latencies,
+    /// Most bytes one read found waiting in a socket.
+    pub(crate) backlog_bytes_max: u64,
+    /// From closing a connection on purpose until it was live again.
+    pub(crate) reconnects: Latencies,
     /// First copies of timed publications.
     pub(crate) measured: u64,
     /// Why connections failed or were lost.
     pub(crate) reasons: Reasons,
+    /// Slow readers the server closed.
+    pub(crate) slow_closed: u32,
     /// Messages that carry no stamp, by their text.
     pub(crate) unstamped: Reasons,
-    /// Messages of other runs.
+    /// Messages of other runs and phases.
     pub(crate) foreign: u64,
     /// Messages whose text is not the one published.
     pub(crate) altered: u64,
 }
 
-/// Why the engine could not start.
+/// Why the engine could not start, or did not answer.
 #[derive(Debug, Error)]
 pub(crate) enum EngineError {
+    #[error("there is no memory to share between threads: {0}")]
+    Board(io::Error),
     #[error("an epoll loop cannot be made: {0}")]
     Poll(io::Error),
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
     #[error("core {core} is not among those this process may use ({usable:?})")]
     Core { core: usize, usable: Vec<usize> },
+    #[error("a worker process cannot be started: {0}")]
+    Spawn(io::Error),
+    #[error("a worker process ended before its time; what it printed above says why")]
+    ChildEnded,
+    #[error("a worker process said something else than its books: {0}")]
+    ChildSpoke(serde_json::Error),
+    #[error("a thread did not hand over its books within {HAND_OVER_MAX:?}")]
+    Silent,
 }
 
-/// The running threads.
+/// The running threads, here and in other processes.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    orders: Arc<Orders>,
-    threads: Vec<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    gauges: Arc<Gauges>,
-    waker: Waker,
-    handle: JoinHandle<Harvest>,
+    board: Arc<Board>,
+    threads: Vec<JoinHandle<()>>,
+    children: Children,
+    harvests: Receiver<Result<Harvest, EngineError>>,
 }
 
 impl Engine {
-    /// Starts the threads, without connections.
+    /// Starts the threads, without connections. With more than one process all threads are in others.
     pub(crate) fn start(settings: &Arc<Settings>) -> Result<Self, EngineError> {
-        let cores = pinned_cores(&settings.clients.cores)?;
-        let orders = Arc::new(Orders { measured_from: AtomicU32::new(u32::MAX), ..Orders::default() });
-        let mut threads = Vec::with_capacity(cores.len());
-        for (index, core) in cores.iter().copied().enumerate() {
-            let poll = Poll::new().map_err(EngineError::Poll)?;
-            let waker = Waker::new(poll.registry(), WAKER).map_err(EngineError::Poll)?;
-            let gauges = Arc::new(Gauges::default());
-            let shared = (Arc::clone(settings), Arc::clone(&orders), Arc::clone(&gauges));
-            let worker = Worker::new(poll, shared, index as u32, cores.len() as u32);
-            let builder = thread::Builder::new().name(format!("loadgen-{index}"));
-            let handle = builder.spawn(move || {
-                if let Some(core) = core {
-                    core_affinity::set_for_current(core);
-                }
-                worker.run()
-            });
-            threads.push(Running { gauges, waker, handle: handle.map_err(EngineError::Thread)? });
+        let Clients { processes, ref cores, .. } = settings.clients;
+        let threads_each = cores.len().max(1).div_ceil(processes as usize);
+        let all = threads_each * processes as usize;
+        let board = Arc::new(Board::create(all).map_err(EngineError::Board)?);
+        let (sender, harvests) = mpsc::channel();
+        let (mut threads, mut children) = (Vec::new(), Children::default());
+        if processes == 1 {
+            threads = start_threads(settings, &board, 0..all, &sender)?;
+        } else {
+            for first in (0..all).step_by(threads_each) {
+                let child = Child::start(settings, &board, first..first + threads_each, sender.clone())?;
+                children.push(child);
+            }
         }
-        Ok(Self { orders, threads })
+        Ok(Self { board, threads, children, harvests })
     }
 
-    /// What the threads are told.
-    pub(crate) fn orders(&self) -> &Arc<Orders> {
-        &self.orders
-    }
-
-    /// What each thread shows.
-    pub(crate) fn gauges(&self) -> Vec<Arc<Gauges>> {
-        self.threads.iter().map(|thread| Arc::clone(&thread.gauges)).collect()
+    /// What the threads are told and show.
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// Raises the number of connections; the threads open them at the rate of the scenario.
     pub(crate) fn open(&self, connections: u32) {
-        self.orders.connections.store(connections, Ordering::Relaxed);
-        self.wake();
+        self.board.orders().connections.store(connections, Ordering::Relaxed);
     }
 
-    /// Closes all connections, ends the threads and returns what each knows.
-    pub(crate) fn stop(self) -> Vec<Harvest> {
-        self.orders.stop.store(true, Ordering::Relaxed);
-        self.wake();
-        let harvest =
-            |thread: Running| thread.handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        self.threads.into_iter().map(harvest).collect()
+    /// Begins a phase with empty books and its own number for publications, which it returns; what was open is
+    /// still open, and what was lost is opened again.
+    pub(crate) fn begin_phase(&self) -> Result<u32, EngineError> {
+        let orders = self.board.orders();
+        // Different enough to tell the publications of one phase from those of others, even of other generators.
+        let run = (now_ns() >> 10) as u32 ^ std::process::id().rotate_left(16);
+        orders.run.store(run, Ordering::Relaxed);
+        orders.measured_from.store(u32::MAX, Ordering::Relaxed);
+        orders.measured_since_ns.store(0, Ordering::Relaxed);
+        self.end_phase()?;
+        orders.published.store(0, Ordering::Release);
+        Ok(run)
     }
 
-    fn wake(&self) {
-        for thread in &self.threads {
-            thread.waker.wake().expect("an eventfd takes a wake-up");
+    /// Ends a phase: the books of every thread.
+    pub(crate) fn end_phase(&self) -> Result<Vec<Harvest>, EngineError> {
+        self.board.orders().phase.fetch_add(1, Ordering::Release);
+        self.collect()
+    }
+
+    /// Closes all connections, ends the threads and returns their books.
+    pub(crate) fn stop(mut self) -> Result<Vec<Harvest>, EngineError> {
+        self.board.orders().stop.store(1, Ordering::Release);
+        let harvests = self.collect();
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
+        harvests
+    }
+
+    /// Resident bytes of the generator, all its processes together.
+    pub(crate) fn resident_bytes(&self) -> Result<u64, process::ProcessError> {
+        let own = process::resident_bytes(std::process::id())?;
+        self.children.ids().try_fold(own, |sum, pid| Ok(sum + process::resident_bytes(pid)?))
+    }
+
+    fn collect(&self) -> Result<Vec<Harvest>, EngineError> {
+        let next = |_| match self.harvests.recv_timeout(HAND_OVER_MAX) {
+            Ok(harvest) => harvest,
+            Err(RecvTimeoutError::Timeout) => Err(EngineError::Silent),
+            Err(RecvTimeoutError::Disconnected) => Err(EngineError::ChildEnded),
+        };
+        (0..self.board.threads()).map(next).collect()
     }
 }
 
-/// Sum over the threads of one of their gauges.
-pub(crate) fn total(gauges: &[Arc<Gauges>], gauge: impl Fn(&Gauges) -> &AtomicU32) -> u32 {
-    gauges.iter().map(|gauges| gauge(gauges).load(Ordering::Relaxed)).sum()
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.board.orders().stop.store(1, Ordering::Release);
+    }
 }
 
-/// Sum over the threads of one of their wide gauges.
-pub(crate) fn total_wide(gauges: &[Arc<Gauges>], gauge: impl Fn(&Gauges) -> &AtomicU64) -> u64 {
-    gauges.iter().map(|gauges| gauge(gauges).load(Ordering::Relaxed)).sum()
+/// Starts the threads of one process; each sends its books at the end of every phase.
+fn start_threads(
+    settings: &Arc<Settings>,
+    board: &Arc<Board>,
+    indices: std::ops::Range<usize>,
+    sender: &Sender<Result<Harvest, EngineError>>,
+) -> Result<Vec<JoinHandle<()>>, EngineError> {
+    let cores = pinned_cores(&settings.clients.cores)?;
+    let mut threads = Vec::with_capacity(indices.len());
+    for index in indices {
+        let poll = Poll::new().map_err(EngineError::Poll)?;
+        let core = cores[index % cores.len()];
+        let worker = Worker::new(poll, settings, board, index);
+        let sender = sender.clone();
+        let builder = thread::Builder::new().name(format!("loadgen-{index}"));
+        let handle = builder.spawn(move || {
+            if let Some(core) = core {
+                core_affinity::set_for_current(core);
+            }
+            worker.run(|harvest| {
+                // Whoever gave up on the run wants no books.
+                sender.send(Ok(harvest)).unwrap_or_default();
+            });
+        });
+        threads.push(handle.map_err(EngineError::Thread)?);
+    }
+    Ok(threads)
 }
 
-/// The core of each thread: those asked for, or one thread that is not pinned.
+/// The cores to pin to in turn: those asked for, or none.
 fn pinned_cores(asked: &[usize]) -> Result<Vec<Option<core_affinity::CoreId>>, EngineError> {
     if asked.is_empty() {
         return Ok(vec![None]);

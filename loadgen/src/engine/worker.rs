@@ -3,7 +3,7 @@
 //! Never blocks outside epoll, keeps no buffer per connection (reads go into one scratch buffer), and writes the
 //! gauges once per round.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -12,49 +12,57 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use shardcast_wire::frame::{self, OpCode};
 
+use super::board::{Board, Gauges, Orders};
+use super::books::Books;
 use super::conn::{Conn, State};
-use super::{Gauges, Harvest, Orders, Settings, WAKER, note};
-use crate::dialect::{self, Greeting, Upgrade};
+use super::pace::{Bucket, SLOW_READ_INTERVAL};
+use super::{Harvest, Settings, note};
+use crate::dialect::upgrade::{self, Upgrade};
+use crate::dialect::{Speaker, Step};
 use crate::frames::{self, Frame, Scanned};
-use crate::latency::Latencies;
-use crate::ledger::{Arrival, Ledger};
 use crate::scenario::Wait;
-use crate::stamp::{Finder, Kind};
+use crate::spread::Memberships;
 use crate::sys::now_ns;
-use crate::tracker::Tracker;
+use crate::timeline::INTERVALS_MAX;
 
 const EVENTS_PER_ROUND: usize = 1024;
 /// Start size of the scratch buffer: what a socket has received by default, and more.
 const SCRATCH_BYTES: usize = 256 << 10;
 /// Connections of a thread that are not live yet, at most: fewer than a server's accept queue holds.
 const OPENING_MAX: u32 = 256;
-/// Longest sleep, so that heartbeats are spread evenly.
-const ROUND_MAX: Duration = Duration::from_millis(100);
-/// Longest sleep while connections are to be opened.
+/// Longest sleep: heartbeats are spread evenly, and orders of other processes come without a wake-up.
+const ROUND_MAX: Duration = Duration::from_millis(20);
+/// Longest sleep while connections are to be opened or closed.
 const RAMP_ROUND_MAX: Duration = Duration::from_millis(1);
-/// Longest text of an unexpected message that is kept.
-const SAMPLE_CHARS_MAX: usize = 120;
 
 /// Mask of all client frames: any is as good as another to a server (RFC 6455 §5.3 is about browsers).
 const MASK: [u8; 4] = [0x5a, 0x3c, 0x96, 0xe1];
+/// Close code of a client that leaves because it wants to (RFC 6455 §7.4.1).
+const GOING: [u8; 2] = 1000_u16.to_be_bytes();
 
 #[derive(Debug)]
 pub(super) struct Worker {
     poll: Poll,
     settings: Arc<Settings>,
-    orders: Arc<Orders>,
-    gauges: Arc<Gauges>,
-    index: u32,
-    threads: u32,
+    memberships: Memberships,
+    board: Arc<Board>,
+    index: usize,
+    phase: u32,
+    storm: u32,
     conns: Vec<Conn>,
+    /// Members whose turn to connect has not come.
+    queue: VecDeque<usize>,
+    /// Members closed on purpose and not live again, with the time of that.
+    away: HashMap<usize, u64>,
+    /// Members who read slowly on purpose and are live.
+    slow: Vec<usize>,
     scratch: Vec<u8>,
-    /// The request all connections begin with.
-    upgrade_request: Vec<u8>,
+    /// The request connections begin with, when it is the same for all.
+    upgrade_request: Option<Vec<u8>>,
     heartbeat_frame: Vec<u8>,
-    finder: Finder,
-    harvest: Harvest,
+    books: Books,
     counts: Counts,
-    pacer: Pacer,
+    pace: Pace,
 }
 
 /// What the gauges will show after this round.
@@ -64,135 +72,210 @@ struct Counts {
     live: u32,
     failed: u32,
     lost: u32,
-    probed: u64,
-    delivered: u64,
 }
 
 /// What is due by the time that passed.
 #[derive(Debug)]
-struct Pacer {
+struct Pace {
     last: Instant,
-    /// Connections that may be opened.
-    openings: f64,
-    /// Heartbeats that should be sent.
+    openings: Bucket,
     heartbeats: f64,
     /// Whose heartbeat is next.
     heartbeat_at: usize,
+    departures: Bucket,
+    /// Who leaves next.
+    departure_at: usize,
+    slow_read: Instant,
 }
 
 impl Worker {
-    pub(super) fn new(
-        poll: Poll,
-        (settings, orders, gauges): (Arc<Settings>, Arc<Orders>, Arc<Gauges>),
-        index: u32,
-        threads: u32,
-    ) -> Self {
+    pub(super) fn new(poll: Poll, settings: &Arc<Settings>, board: &Arc<Board>, index: usize) -> Self {
+        let share = 1.0 / board.threads() as f64;
         let clients = &settings.clients;
-        let harvest = Harvest {
-            ledger: Ledger::new(clients.rooms.len(), clients.rooms_per_connection as usize),
-            tracker: Tracker::default(),
-            latencies: Latencies::new(),
-            measured: 0,
-            reasons: BTreeMap::new(),
-            unstamped: BTreeMap::new(),
-            foreign: 0,
-            altered: 0,
+        let now = Instant::now();
+        let openings = clients.ramp.map_or(f64::INFINITY, f64::from) * share;
+        let pace = Pace {
+            last: now,
+            openings: Bucket::new(openings, f64::from(OPENING_MAX)),
+            heartbeats: 0.0,
+            heartbeat_at: 0,
+            departures: Bucket::new(clients.churn_per_second * share, f64::from(OPENING_MAX)),
+            departure_at: 0,
+            slow_read: now,
         };
-        let upgrade_request =
-            dialect::upgrade_request(&settings.target.host, &settings.target.path).into_bytes();
-        let heartbeat_frame = client_text(settings.target.dialect.heartbeat());
-        let pacer = Pacer { last: Instant::now(), openings: 0.0, heartbeats: 0.0, heartbeat_at: 0 };
+        let target = &settings.target;
+        let is_same_path = !target.path.contains("{room}");
+        let heartbeat_frame = match target.script.heartbeat() {
+            Some(text) => client_frame(OpCode::Text, text.as_bytes()),
+            None => client_frame(OpCode::Ping, b""),
+        };
         Self {
             poll,
-            settings,
-            orders,
-            gauges,
+            memberships: settings.memberships(),
+            board: Arc::clone(board),
             index,
-            threads,
+            phase: board.orders().phase.load(Ordering::Acquire),
+            storm: 0,
             conns: Vec::new(),
+            queue: VecDeque::new(),
+            away: HashMap::new(),
+            slow: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES],
-            upgrade_request,
+            upgrade_request: is_same_path.then(|| upgrade::request(&target.host, &target.path).into_bytes()),
             heartbeat_frame,
-            finder: Finder::default(),
-            harvest,
+            books: Books::new(settings),
             counts: Counts::default(),
-            pacer,
+            pace,
+            settings: Arc::clone(settings),
         }
     }
 
-    /// Runs until told to stop.
-    pub(super) fn run(mut self) -> Harvest {
-        self.gauges.thread_id.store(crate::sys::thread_id(), Ordering::Relaxed);
-        let is_spinning = self.settings.clients.wait == Wait::Spin;
+    /// Runs until told to stop; hands over its books at the end of every phase, and in the end.
+    pub(super) fn run(mut self, mut hand_over: impl FnMut(Harvest)) {
+        let board = Arc::clone(&self.board);
+        let orders = board.orders();
+        self.gauges().process_id.store(std::process::id(), Ordering::Relaxed);
+        self.gauges().thread_id.store(crate::sys::thread_id(), Ordering::Relaxed);
         let mut events = Events::with_capacity(EVENTS_PER_ROUND);
-        while !self.orders.stop.load(Ordering::Relaxed) {
-            let timeout = match is_spinning {
-                true => Duration::ZERO,
-                false if self.wanted() > self.conns.len() => RAMP_ROUND_MAX,
-                false => ROUND_MAX,
-            };
+        while orders.stop.load(Ordering::Acquire) == 0 {
+            let timeout = self.round_max();
             match self.poll.poll(&mut events, Some(timeout)) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 outcome => outcome.expect("epoll_wait fails only when misused"),
             }
-            if events.is_empty() && is_spinning {
+            if events.is_empty() && timeout.is_zero() {
                 // The publisher may share the core.
                 thread::yield_now();
             }
-            let began_ns = now_ns();
-            for event in &events {
-                if event.token() == WAKER {
-                    continue;
-                }
-                let member = event.token().0;
-                if event.is_writable() {
-                    self.writable(member);
-                }
-                if event.is_readable() {
-                    self.readable(member);
-                }
+            let phase = orders.phase.load(Ordering::Acquire);
+            if phase != self.phase {
+                self.phase = phase;
+                hand_over(self.end_phase());
             }
-            self.keep_pace();
-            self.show();
-            if !events.is_empty() {
-                self.gauges.busy_ns.fetch_add(now_ns() - began_ns, Ordering::Relaxed);
+            self.round(&events, orders);
+        }
+        hand_over(self.end_phase());
+    }
+
+    fn round(&mut self, events: &Events, orders: &Orders) {
+        let began_ns = now_ns();
+        for event in events {
+            let member = event.token().0;
+            if event.is_writable() {
+                self.writable(member);
+            }
+            if event.is_readable() && !self.is_read_slowly(member) {
+                self.readable(member, usize::MAX);
             }
         }
-        self.harvest
+        self.keep_pace(orders);
+        let ended_ns = now_ns();
+        let since_ns = orders.measured_since_ns.load(Ordering::Relaxed);
+        if since_ns > 0 && !events.is_empty() {
+            self.books.rounds.record(began_ns, ended_ns);
+        }
+        if since_ns > 0 {
+            let interval_ns = orders.interval_ns.load(Ordering::Relaxed).max(1);
+            let interval = ended_ns.saturating_sub(since_ns) / interval_ns;
+            self.move_on(interval.min(u64::from(INTERVALS_MAX)) as u32);
+        }
+        self.show();
+        if !events.is_empty() {
+            self.gauges().busy_ns.fetch_add(ended_ns - began_ns, Ordering::Relaxed);
+        }
+    }
+
+    fn round_max(&self) -> Duration {
+        let is_coming_and_going = self.board.orders().churn.load(Ordering::Relaxed) != 0;
+        match self.settings.clients.wait {
+            Wait::Spin => Duration::ZERO,
+            Wait::Sleep if !self.queue.is_empty() || self.wanted() > self.conns.len() => RAMP_ROUND_MAX,
+            Wait::Sleep if is_coming_and_going && self.settings.clients.churn_per_second > 0.0 => {
+                RAMP_ROUND_MAX
+            }
+            Wait::Sleep => ROUND_MAX,
+        }
+    }
+
+    /// Closes the books; whoever is not there belongs to the next phase from its beginning.
+    fn end_phase(&mut self) -> Harvest {
+        let orders = self.board.orders();
+        let still_away = self.away.len() as u32;
+        for _ in 0..still_away {
+            note(&mut self.books.reasons, "left on purpose and not back at the end");
+        }
+        let harvest = self
+            .books
+            .hand_over(orders.published.load(Ordering::Acquire), orders.run.load(Ordering::Relaxed));
+        self.away.clear();
+        (self.counts.failed, self.counts.lost) = (0, 0);
+        for (member, conn) in self.conns.iter_mut().enumerate() {
+            if conn.state == State::Closed {
+                *conn = Conn::queued();
+                self.queue.push_back(member);
+            }
+        }
+        self.pace.departures.clear();
+        self.show();
+        harvest
     }
 
     /// How many connections this thread should have.
     fn wanted(&self) -> usize {
-        let all = self.orders.connections.load(Ordering::Relaxed);
-        (all.saturating_sub(self.index)).div_ceil(self.threads) as usize
+        let all = self.board.orders().connections.load(Ordering::Relaxed) as usize;
+        all.saturating_sub(self.index).div_ceil(self.board.threads())
     }
 
-    /// Opens connections and sends heartbeats as time passes.
-    fn keep_pace(&mut self) {
+    /// Opens and closes connections, reads slow ones and sends heartbeats as time passes.
+    fn keep_pace(&mut self, orders: &Orders) {
         let now = Instant::now();
-        let secs = (now - self.pacer.last).as_secs_f64();
-        self.pacer.last = now;
-
-        let missing = self.wanted().saturating_sub(self.conns.len());
-        let rate = self.settings.clients.ramp.map_or(f64::INFINITY, f64::from) / f64::from(self.threads);
-        self.pacer.openings = (self.pacer.openings + secs * rate).min(f64::from(OPENING_MAX));
-        while self.pacer.openings >= 1.0
-            && self.conns.len() < self.wanted()
-            && self.counts.opening < OPENING_MAX
-        {
-            self.pacer.openings -= 1.0;
-            self.open();
+        let secs = (now - self.pace.last).as_secs_f64();
+        self.pace.last = now;
+        self.admit();
+        self.pace.openings.pass(secs);
+        while self.counts.opening < OPENING_MAX && !self.queue.is_empty() && self.pace.openings.take() {
+            let member = self.queue.pop_front().expect("not empty");
+            self.open(member);
         }
-        if missing == 0 {
-            self.pacer.openings = 0.0;
+        if self.queue.is_empty() {
+            self.pace.openings.clear();
         }
+        if orders.churn.load(Ordering::Relaxed) != 0 {
+            self.pace.departures.pass(secs);
+            while self.pace.departures.take() {
+                self.depart();
+            }
+        }
+        let storm = orders.storm.load(Ordering::Relaxed);
+        if storm != self.storm {
+            self.storm = storm;
+            self.break_out();
+        }
+        if !self.slow.is_empty() && now - self.pace.slow_read >= SLOW_READ_INTERVAL {
+            self.read_slowly((now - self.pace.slow_read).as_secs_f64());
+            self.pace.slow_read = now;
+        }
+        self.send_heartbeats(secs);
+    }
 
+    /// Queues new members.
+    fn admit(&mut self) {
+        for member in self.conns.len()..self.wanted() {
+            let connection = self.connection(member);
+            let rooms = self.memberships.rooms_of(connection);
+            self.books.ledger.add_member(&rooms, self.settings.is_slow(connection));
+            self.conns.push(Conn::queued());
+            self.queue.push_back(member);
+        }
+    }
+
+    fn send_heartbeats(&mut self, secs: f64) {
         let Some(interval) = self.settings.clients.heartbeat else { return };
-        self.pacer.heartbeats += secs / interval.as_secs_f64() * self.conns.len() as f64;
-        while self.pacer.heartbeats >= 1.0 {
-            self.pacer.heartbeats -= 1.0;
-            let member = self.pacer.heartbeat_at % self.conns.len();
-            self.pacer.heartbeat_at = member + 1;
+        self.pace.heartbeats += secs / interval.as_secs_f64() * self.conns.len() as f64;
+        while self.pace.heartbeats >= 1.0 {
+            self.pace.heartbeats -= 1.0;
+            let member = self.pace.heartbeat_at % self.conns.len();
+            self.pace.heartbeat_at = member + 1;
             if self.conns[member].state == State::Live {
                 let frame = std::mem::take(&mut self.heartbeat_frame);
                 self.send(member, &frame);
@@ -201,12 +284,66 @@ impl Worker {
         }
     }
 
-    fn open(&mut self) {
-        let member = self.conns.len();
+    /// One member says goodbye, and comes back.
+    fn depart(&mut self) {
+        for _ in 0..self.conns.len() {
+            let member = self.pace.departure_at % self.conns.len();
+            self.pace.departure_at = member + 1;
+            if self.conns[member].state == State::Live && !self.settings.is_slow(self.connection(member)) {
+                self.send(member, &client_frame(OpCode::Close, &GOING));
+                return self.leave(member);
+            }
+        }
+    }
+
+    /// A share of the members loses its connection at once, as when a network breaks.
+    fn break_out(&mut self) {
+        let Some(storm) = self.settings.clients.storm else { return };
+        let live = self.conns.iter().filter(|conn| conn.state == State::Live).count();
+        let mut left = (live as f64 * storm.share).round() as usize;
+        for member in 0..self.conns.len() {
+            if left > 0 && self.conns[member].state == State::Live {
+                left -= 1;
+                self.leave(member);
+            }
+        }
+    }
+
+    /// Closes a live connection on purpose and queues it to be opened again.
+    fn leave(&mut self, member: usize) {
+        if self.conns[member].state != State::Live {
+            return;
+        }
+        self.conns[member] = Conn::queued();
+        self.counts.live -= 1;
+        self.books.ledger.leave(member);
+        self.away.insert(member, now_ns());
+        self.queue.push_back(member);
+        self.slow.retain(|slow| *slow != member);
+    }
+
+    /// Reads what slow connections may have read in so many seconds.
+    fn read_slowly(&mut self, secs: f64) {
+        let most = (self.settings.clients.slow.bytes_per_second as f64 * secs).ceil() as usize;
+        for member in std::mem::take(&mut self.slow) {
+            self.readable(member, most);
+            if self.conns[member].state == State::Live {
+                self.slow.push(member);
+            }
+        }
+    }
+
+    fn is_read_slowly(&self, member: usize) -> bool {
+        !self.slow.is_empty()
+            && self.conns[member].state == State::Live
+            && self.settings.is_slow(self.connection(member))
+    }
+
+    fn open(&mut self, member: usize) {
         let connection = self.connection(member);
-        self.harvest.ledger.add_member(self.settings.rooms_of(connection));
         self.counts.opening += 1;
-        let opened = Conn::open(self.settings.target.address, connection).and_then(|mut conn| {
+        let is_slow = self.settings.is_slow(connection);
+        let opened = Conn::open(self.settings.target.address, connection, is_slow).and_then(|mut conn| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             if let Some(stream) = &mut conn.stream {
                 self.poll.registry().register(stream, Token(member), interest)?;
@@ -214,9 +351,9 @@ impl Worker {
             Ok(conn)
         });
         match opened {
-            Ok(conn) => self.conns.push(conn),
+            Ok(conn) => self.conns[member] = conn,
             Err(error) => {
-                self.conns.push(Conn::stillborn());
+                self.conns[member] = Conn::stillborn();
                 self.close(member, &format!("cannot connect: {error}"));
             }
         }
@@ -236,18 +373,28 @@ impl Worker {
             Ok(None) => {}
         }
         conn.state = State::Upgrading;
-        let request = std::mem::take(&mut self.upgrade_request);
-        self.send(member, &request);
-        self.upgrade_request = request;
+        if let Some(request) = self.upgrade_request.take() {
+            self.send(member, &request);
+            self.upgrade_request = Some(request);
+        } else {
+            let target = &self.settings.target;
+            let rooms = self.books.ledger.rooms_of(member);
+            let room = rooms.first().map_or("", |room| self.settings.clients.rooms[*room as usize].as_str());
+            let request = upgrade::request(&target.host, &target.path.replace("{room}", room));
+            self.send(member, request.as_bytes());
+        }
     }
 
-    /// Takes in everything that waits: an edge is reported once.
-    fn readable(&mut self, member: usize) {
-        loop {
-            match self.conns[member].read(&mut self.scratch) {
+    /// Takes in what waits, up to so many bytes; with no limit everything, for an edge is reported once.
+    fn readable(&mut self, member: usize, most: usize) {
+        let mut left = most;
+        while left > 0 {
+            match self.conns[member].read(&mut self.scratch, left) {
                 Ok(None) => return,
                 Ok(Some((_, 0))) => return self.close(member, "ended without a close frame"),
-                Ok(Some((len, _))) => {
+                Ok(Some((len, received))) => {
+                    left -= received.min(left);
+                    self.books.backlog_bytes_max = self.books.backlog_bytes_max.max(received as u64);
                     let scratch = std::mem::take(&mut self.scratch);
                     let needed = self.take_in(member, &scratch[..len]);
                     self.scratch = scratch;
@@ -271,11 +418,12 @@ impl Worker {
         let mut rest = bytes;
         let needed = loop {
             match self.conns[member].state {
-                State::Connecting | State::Closed => return 0,
-                State::Upgrading => match dialect::upgrade_response(rest) {
+                State::Connecting | State::Queued | State::Closed => return 0,
+                State::Upgrading => match upgrade::response(rest) {
                     Upgrade::Done(len) => {
                         rest = &rest[len..];
-                        self.upgraded(member);
+                        self.conns[member].state = State::LoggingIn;
+                        self.speak(member, None);
                     }
                     Upgrade::Partial => break rest.len() + 1,
                     Upgrade::Refused(reason) => {
@@ -303,19 +451,17 @@ impl Worker {
     fn take_frame(&mut self, member: usize, frame: Frame<'_>, now_ns: u64) {
         match frame.opcode {
             OpCode::Text | OpCode::Binary if self.conns[member].state == State::Live => {
-                self.deliver(member, frame.payload, now_ns);
+                let unstamped = self.books.deliver(member, frame.payload, now_ns, self.board.orders());
+                if let Some(text) = unstamped.filter(|text| !self.settings.target.script.is_small_talk(text))
+                {
+                    self.books.note_unstamped(text);
+                }
             }
-            OpCode::Text | OpCode::Binary => self.greet(member, frame.payload),
+            OpCode::Text | OpCode::Binary => self.speak(member, Some(frame.payload)),
             OpCode::Continuation | OpCode::Pong => {}
-            OpCode::Ping => {
-                let mut pong = Vec::new();
-                frame::encode_masked(&mut pong, OpCode::Pong, frame.payload, MASK, true);
-                self.send(member, &pong);
-            }
+            OpCode::Ping => self.send(member, &client_frame(OpCode::Pong, frame.payload)),
             OpCode::Close => {
-                let mut echo = Vec::new();
-                frame::encode_masked(&mut echo, OpCode::Close, frame.payload, MASK, true);
-                self.send(member, &echo);
+                self.send(member, &client_frame(OpCode::Close, frame.payload));
                 let reason = match frame.payload.split_first_chunk::<2>() {
                     Some((code, reason)) => {
                         let code = u16::from_be_bytes(*code);
@@ -328,71 +474,43 @@ impl Worker {
         }
     }
 
-    fn upgraded(&mut self, member: usize) {
-        let target = &self.settings.target;
-        let user = format!("loadgen-{}", self.connection(member));
-        match target.dialect.login(&target.token, &user) {
-            Some(login) => {
-                self.conns[member].state = State::LoggingIn;
-                self.send(member, &client_text(&login));
+    /// Does what the dialect says after the upgrade, or after a message that came before the connection was live.
+    fn speak(&mut self, member: usize, heard: Option<&[u8]>) {
+        let settings = Arc::clone(&self.settings);
+        let rooms = self.books.ledger.rooms_of(member).iter();
+        let rooms: Vec<&str> = rooms.map(|room| settings.clients.rooms[*room as usize].as_str()).collect();
+        let speaker = Speaker { connection: self.connection(member), rooms: &rooms };
+        let script = &settings.target.script;
+        let step = match heard {
+            None => script.opened(speaker),
+            Some(message) => script.heard(message, speaker),
+        };
+        let texts = match step {
+            Step::Wait => return,
+            Step::Refused => return self.books.note_unstamped(heard.unwrap_or_default()),
+            Step::Say(texts) => texts,
+            Step::Live(texts) => {
+                self.come_alive(member);
+                texts
             }
-            None => self.join(member),
+        };
+        for text in texts {
+            self.send(member, &client_frame(OpCode::Text, text.as_bytes()));
         }
     }
 
-    fn greet(&mut self, member: usize, message: &[u8]) {
-        match self.settings.target.dialect.greeting(message) {
-            Greeting::LoggedIn => self.join(member),
-            Greeting::Refused => note(&mut self.harvest.unstamped, &sample(message)),
-            Greeting::Other => {}
-        }
-    }
-
-    fn join(&mut self, member: usize) {
+    fn come_alive(&mut self, member: usize) {
         self.conns[member].state = State::Live;
         self.counts.opening -= 1;
         self.counts.live += 1;
-        let rooms = self.harvest.ledger.rooms_of(member);
-        if rooms.is_empty() {
-            return;
+        if let Some(left_ns) = self.away.remove(&member) {
+            let now_ns = now_ns();
+            self.books.ledger.rejoin(member, now_ns);
+            self.books.reconnects.record(left_ns, now_ns);
         }
-        let names = rooms.iter().map(|room| self.settings.clients.rooms[*room as usize].as_str());
-        let join = client_text(&self.settings.target.dialect.join(names));
-        self.send(member, &join);
-    }
-
-    /// Books one message; this runs for every delivery.
-    fn deliver(&mut self, member: usize, message: &[u8], now_ns: u64) {
-        let harvest = &mut self.harvest;
-        let Some(stamp) = self.finder.find(message) else {
-            return note(&mut harvest.unstamped, &sample(message));
-        };
-        if stamp.run != self.settings.run {
-            harvest.foreign += 1;
-            return;
+        if self.settings.is_slow(self.connection(member)) {
+            self.slow.push(member);
         }
-        let is_possible =
-            stamp.kind == Kind::Probe || stamp.number < self.orders.published.load(Ordering::Relaxed);
-        if message.len() != self.settings.message_bytes || !is_possible {
-            harvest.altered += 1;
-            return;
-        }
-        if stamp.kind == Kind::Probe {
-            self.counts.probed += u64::from(harvest.ledger.probe(member, stamp.room));
-            return;
-        }
-        if harvest.ledger.arrive(member, stamp.room, stamp.sequence) != Arrival::First {
-            return;
-        }
-        self.counts.delivered += 1;
-        if stamp.number >= self.orders.measured_from.load(Ordering::Relaxed) {
-            harvest.measured += 1;
-            harvest.latencies.record(stamp.due_ns, now_ns);
-        }
-        let ledger = &harvest.ledger;
-        let room_count = self.settings.clients.rooms.len() as u32;
-        let has_members = |number: u32| ledger.members_of(number % room_count) > 0;
-        harvest.tracker.arrive(stamp.number, ledger.members_of(stamp.room), now_ns, has_members);
     }
 
     fn send(&mut self, member: usize, bytes: &[u8]) {
@@ -401,50 +519,63 @@ impl Worker {
         }
     }
 
+    /// Books the end of a connection. One that left on purpose tries again until it is back.
     fn close(&mut self, member: usize, reason: &str) {
         let was = std::mem::replace(&mut self.conns[member], Conn::closed()).state;
         match was {
-            State::Closed => return,
+            State::Closed | State::Queued => return,
+            State::Live if self.settings.is_slow(self.connection(member)) => {
+                self.counts.live -= 1;
+                self.books.slow_closed += 1;
+            }
             State::Live => {
                 self.counts.live -= 1;
                 self.counts.lost += 1;
             }
             State::Connecting | State::Upgrading | State::LoggingIn => {
                 self.counts.opening -= 1;
-                self.counts.failed += 1;
+                if self.away.contains_key(&member) {
+                    self.conns[member] = Conn::queued();
+                    self.queue.push_back(member);
+                } else {
+                    self.counts.failed += 1;
+                }
             }
         }
-        note(&mut self.harvest.reasons, reason);
+        note(&mut self.books.reasons, reason);
+    }
+
+    fn move_on(&mut self, interval: u32) {
+        let Some(latencies) = self.books.advance(interval) else { return };
+        let micros = |micros: u64| u32::try_from(micros).unwrap_or(u32::MAX);
+        self.gauges().p50_us.store(micros(latencies.p50_us), Ordering::Relaxed);
+        self.gauges().p99_us.store(micros(latencies.p99_us), Ordering::Relaxed);
     }
 
     /// Writes the gauges and wakes the publisher when it may go on.
-    fn show(&mut self) {
-        let Counts { live, failed, lost, probed, delivered, .. } = self.counts;
+    fn show(&self) {
+        let Counts { live, failed, lost, .. } = self.counts;
         let set = |gauge: &AtomicU32, value| gauge.store(value, Ordering::Relaxed);
-        set(&self.gauges.live, live);
-        set(&self.gauges.failed, failed);
-        set(&self.gauges.lost, lost);
-        self.gauges.probed.store(probed, Ordering::Relaxed);
-        self.gauges.delivered.store(delivered, Ordering::Relaxed);
-        let done_through = self.harvest.tracker.done_through();
-        if self.gauges.done_through.swap(done_through, Ordering::Release) != done_through
-            && let Some(publisher) = self.orders.publisher.get()
-        {
-            publisher.unpark();
-        }
+        let gauges = self.gauges();
+        set(&gauges.live, live);
+        set(&gauges.failed, failed);
+        set(&gauges.lost, lost);
+        gauges.probed.store(self.books.probed, Ordering::Relaxed);
+        gauges.delivered.store(self.books.delivered, Ordering::Relaxed);
+        self.board.show_done_through(self.index, self.books.done_through());
+    }
+
+    fn gauges(&self) -> &Gauges {
+        self.board.gauges(self.index)
     }
 
     fn connection(&self, member: usize) -> u32 {
-        member as u32 * self.threads + self.index
+        (member * self.board.threads() + self.index) as u32
     }
 }
 
-fn client_text(text: &str) -> Vec<u8> {
+fn client_frame(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
-    frame::encode_masked(&mut frame, OpCode::Text, text.as_bytes(), MASK, true);
+    frame::encode_masked(&mut frame, opcode, payload, MASK, true);
     frame
-}
-
-fn sample(message: &[u8]) -> String {
-    String::from_utf8_lossy(message).chars().take(SAMPLE_CHARS_MAX).collect()
 }

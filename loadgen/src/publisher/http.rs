@@ -1,11 +1,21 @@
 //! Publishing with HTTP `POST`, over one connection that is kept alive.
 //!
-//! One publication is sent as an object, several as an array. Each request is answered before the next is sent.
+//! Requests are pipelined up to a limit and answered in order; a limit of one means that each is answered before
+//! the next is sent. A connection the server closes is replaced when nothing is in flight on it: what became of an
+//! unanswered request nobody knows, and sending it again would spoil the ledger.
+//!
+//! Invariant: `in_flight <= in_flight_max`; when the socket is read, all in flight have been written.
 
 use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 
-use super::{Envelopes, PublishError, Sink};
+use socket2::SockRef;
+
+use super::answer::Answer;
+use super::template::{Envelopes, percent_encode};
+use super::via::{Batch, HttpVia};
+use super::{PublishError, Sink, broken, connect};
 use crate::stamp::Stamp;
 
 /// Longest text of a refusal that is shown.
@@ -15,107 +25,200 @@ const ANSWER_CHARS_MAX: usize = 200;
 pub(super) struct HttpSink {
     address: SocketAddr,
     stream: TcpStream,
-    envelopes: Envelopes,
-    /// The head of every request, up to the value of `Content-Length`.
+    /// By room, or a single one for all of them.
+    paths: Vec<String>,
+    /// The head of every request between its path and the value of `Content-Length`.
     head: String,
+    envelopes: Envelopes,
+    batch: Batch,
     body: Vec<u8>,
+    /// Requests that are not written yet.
     out: Vec<u8>,
-    answer: Vec<u8>,
+    /// The beginning of an answer that is not complete yet.
+    answers: Vec<u8>,
+    in_flight: usize,
+    in_flight_max: usize,
+    /// The server has said that it takes no more requests on this connection.
+    is_closing: bool,
 }
 
 impl HttpSink {
-    /// Connects; requests go to `path`, with the bearer key when there is one.
-    pub(super) fn connect(
-        address: SocketAddr,
-        host: &str,
-        path: &str,
-        key: Option<&str>,
-        envelopes: Envelopes,
-    ) -> Result<Self, PublishError> {
-        let stream = TcpStream::connect(address)
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| PublishError::Connect { address, source })?;
-        let authorization = key.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\n\
-             Content-Length: "
-        );
-        let (body, out, answer) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { address, stream, envelopes, head, body, out, answer })
+    /// Connects; every stamp takes `data_bytes` bytes with its quotes.
+    pub(super) fn connect(via: &HttpVia, rooms: &[String], data_bytes: usize) -> Result<Self, PublishError> {
+        let rooms_with_path = if via.path.has_room() { rooms } else { &rooms[..rooms.len().min(1)] };
+        Ok(Self {
+            address: via.address,
+            stream: connect(via.address)?,
+            paths: rooms_with_path.iter().map(|room| via.path.render(room, percent_encode)).collect(),
+            head: format!(" HTTP/1.1\r\nHost: {}\r\n{}Content-Length: ", via.host, via.headers),
+            envelopes: Envelopes::new(&via.body, rooms, data_bytes),
+            batch: via.batch,
+            body: Vec::new(),
+            out: Vec::new(),
+            answers: Vec::new(),
+            in_flight: 0,
+            in_flight_max: via.pipeline,
+            is_closing: false,
+        })
     }
 
-    fn read_answer(&mut self) -> Result<(), PublishError> {
-        let address = self.address;
-        let broken = |source| PublishError::Broken { address, source };
-        self.answer.clear();
-        let mut chunk = [0; 4096];
-        loop {
-            let received = self.stream.read(&mut chunk).map_err(broken)?;
-            if received == 0 {
-                return Err(broken(ErrorKind::UnexpectedEof.into()));
+    /// Appends a request with these publications, all of one path, to what is written next.
+    fn compose(&mut self, together: &[Stamp]) {
+        let (before, between, after): (&[u8], &[u8], &[u8]) = match self.batch {
+            Batch::One => (b"", b"", b""),
+            Batch::Lines => (b"", b"\n", b"\n"),
+            Batch::Array => (b"[", b",", b"]"),
+        };
+        self.body.clear();
+        self.body.extend_from_slice(before);
+        for (index, stamp) in together.iter().enumerate() {
+            if index > 0 {
+                self.body.extend_from_slice(between);
             }
-            self.answer.extend_from_slice(&chunk[..received]);
-            let Some((status, body_at, body_bytes)) = answer_head(&self.answer)
-                .map_err(|_| PublishError::Malformed { address, protocol: "HTTP with a Content-Length" })?
-            else {
-                continue;
-            };
-            if self.answer.len() < body_at + body_bytes {
-                continue;
-            }
-            if (200..300).contains(&status) {
-                return Ok(());
-            }
-            let text = String::from_utf8_lossy(&self.answer[body_at..]);
-            let text: String = text.chars().take(ANSWER_CHARS_MAX).collect();
-            return Err(PublishError::Refused { address, answer: format!("status {status}: {text}") });
+            self.envelopes.write(&mut self.body, stamp);
         }
+        self.body.extend_from_slice(after);
+        let path = if self.paths.len() == 1 { 0 } else { together[0].room as usize };
+        write!(self.out, "POST {}{}{}\r\n\r\n", self.paths[path], self.head, self.body.len())
+            .expect("writing to a Vec does not fail");
+        self.out.extend_from_slice(&self.body);
+        self.in_flight += 1;
+    }
+
+    /// Writes what was composed.
+    fn flush(&mut self) -> Result<(), PublishError> {
+        let written = self.stream.write_all(&self.out);
+        self.out.clear();
+        let Err(source) = written else { return Ok(()) };
+        if is_gone(source.kind()) {
+            // Why the server hung up in the middle of a request may be in its answer.
+            while self.in_flight > 0 {
+                self.read_answers()?;
+            }
+        }
+        Err(broken(self.address, source))
+    }
+
+    /// Waits for answers and takes in those that are there.
+    fn read_answers(&mut self) -> Result<(), PublishError> {
+        let mut chunk = [0; 4096];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => return Err(self.unanswered()),
+            Ok(received) => self.answers.extend_from_slice(&chunk[..received]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_gone(error.kind()) => return Err(self.unanswered()),
+            Err(error) => return Err(broken(self.address, error)),
+        }
+        let address = self.address;
+        let malformed =
+            || PublishError::Malformed { address, protocol: "HTTP with a Content-Length or chunks" };
+        let mut taken = 0;
+        while let Some(answer) = Answer::read(&self.answers[taken..]).map_err(|_| malformed())? {
+            taken += answer.bytes;
+            if answer.is_interim() {
+                continue;
+            }
+            if !(200..300).contains(&answer.status) {
+                return Err(refused(address, &answer));
+            }
+            self.in_flight = self.in_flight.checked_sub(1).ok_or_else(malformed)?;
+            if answer.is_last {
+                self.is_closing = true;
+                return if self.in_flight == 0 { Ok(()) } else { Err(self.unanswered()) };
+            }
+        }
+        self.answers.drain(..taken);
+        Ok(())
+    }
+
+    fn unanswered(&self) -> PublishError {
+        PublishError::Unanswered { address: self.address, unanswered: self.in_flight }
+    }
+
+    /// Whether there are bytes or the end of the connection to be read.
+    fn is_readable(&self) -> bool {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let peeked = SockRef::from(&self.stream).recv_with_flags(&mut [MaybeUninit::uninit()], flags);
+        !matches!(peeked, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted))
+    }
+
+    /// Replaces a connection that was closed. What a server says unasked, it says before it closes (RFC 9110
+    /// §15.5.9).
+    fn replace_if_closed(&mut self) -> Result<(), PublishError> {
+        debug_assert_eq!(self.in_flight, 0, "what is in flight would be lost");
+        if self.is_closing || self.is_readable() {
+            self.stream = connect(self.address)?;
+            self.answers.clear();
+            self.is_closing = false;
+        }
+        Ok(())
     }
 }
 
 impl Sink for HttpSink {
     fn publish(&mut self, batch: &[Stamp]) -> Result<(), PublishError> {
-        self.body.clear();
-        if let [stamp] = batch {
-            self.envelopes.write(&mut self.body, stamp);
-        } else {
-            self.body.push(b'[');
-            for stamp in batch {
-                self.envelopes.write(&mut self.body, stamp);
-                self.body.push(b',');
+        let (is_one_each, is_one_path) = (self.batch == Batch::One, self.paths.len() == 1);
+        let are_together = |a: &Stamp, b: &Stamp| !is_one_each && (is_one_path || a.room == b.room);
+        for together in batch.chunk_by(are_together) {
+            if self.in_flight == self.in_flight_max {
+                self.flush()?;
+                while self.in_flight == self.in_flight_max {
+                    self.read_answers()?;
+                }
             }
-            self.body.pop();
-            self.body.push(b']');
+            if self.in_flight == 0 {
+                self.replace_if_closed()?;
+            }
+            self.compose(together);
         }
-        self.out.clear();
-        write!(self.out, "{}{}\r\n\r\n", self.head, self.body.len()).expect("writing to a Vec does not fail");
-        self.out.extend_from_slice(&self.body);
-        let address = self.address;
-        self.stream.write_all(&self.out).map_err(|source| PublishError::Broken { address, source })?;
-        self.read_answer()
+        self.flush()?;
+        // A refusal is told as soon as it is known, even when nothing is published any more.
+        while self.in_flight == self.in_flight_max || self.in_flight > 0 && self.is_readable() {
+            self.read_answers()?;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), PublishError> {
+        while self.in_flight > 0 {
+            self.read_answers()?;
+        }
         Ok(())
     }
 }
 
-/// The answer is not one that can be read.
-struct Unreadable;
+/// Whether an error says that the peer has closed the connection.
+fn is_gone(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
 
-/// Status, place and length of the body; `None` while the head is not complete.
-fn answer_head(answer: &[u8]) -> Result<Option<(u16, usize, usize)>, Unreadable> {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    let httparse::Status::Complete(body_at) = response.parse(answer).map_err(|_| Unreadable)? else {
-        return Ok(None);
-    };
-    let status = response.code.ok_or(Unreadable)?;
-    let length = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("Content-Length"));
-    let length = match length {
-        Some(length) => std::str::from_utf8(length.value).ok().and_then(|text| text.trim().parse().ok()),
-        None if status == 204 => Some(0),
-        None => None,
-    };
-    Ok(Some((status, body_at, length.ok_or(Unreadable)?)))
+fn refused(address: SocketAddr, answer: &Answer<'_>) -> PublishError {
+    let text = String::from_utf8_lossy(&answer.body);
+    let text: String = text.chars().take(ANSWER_CHARS_MAX).collect();
+    PublishError::Refused { address, answer: format!("status {}: {text}", answer.status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::super::via::{Via, ViaOptions};
+    use super::*;
+    use crate::dialect::Dialect;
+    use crate::stamp::{DATA_BYTES_MIN, Kind};
+
+    #[test]
+    fn a_server_that_does_not_answer_is_not_waited_for_forever() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}/", listener.local_addr().expect("a bound listener"));
+        let options = ViaOptions { url, pipeline: Some(2), ..ViaOptions::default() };
+        let Ok(Via::Http(via)) = Via::new(Dialect::Ignis, options) else { panic!("HTTP") };
+        let mut sink = HttpSink::connect(&via, &["r".to_owned()], DATA_BYTES_MIN).expect("a connection");
+        sink.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a span");
+        let stamp = Stamp { kind: Kind::Message, run: 0, room: 0, sequence: 0, number: 0, due_ns: 0 };
+        sink.publish(&[stamp]).expect("one may be in flight without waiting");
+        let outcome = sink.publish(&[stamp]);
+        assert!(matches!(outcome, Err(PublishError::Silent { .. })), "{outcome:?}");
+    }
 }

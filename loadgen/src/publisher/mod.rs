@@ -5,11 +5,15 @@
 //!
 //! Invariants: [`Orders::published`] is raised before a publication leaves; an open loop never waits for arrivals.
 
+mod answer;
 mod http;
 mod redis;
+mod template;
+mod via;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -17,29 +21,46 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::engine::{Engine, Gauges, Orders, Settings, total_wide};
+use crate::engine::Settings;
+use crate::engine::board::Board;
 use crate::latency::Latencies;
-use crate::scenario::{Pace, Publications, Via};
-use crate::stamp::{self, Kind, Stamp};
+use crate::scenario::{Pace, Publications};
+use crate::stamp::{Kind, Stamp};
 use crate::sys::now_ns;
 
 use self::http::HttpSink;
 use self::redis::RedisSink;
 
+pub(crate) use self::via::{Batch, Via, ViaError, ViaOptions};
+
 /// Pause between two rounds of probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// Longest wait for an arrival before looking whether anything moves at all.
 const WAIT_MAX: Duration = Duration::from_millis(50);
+/// With members coming and going: nothing has arrived for so long, so all has that will.
+const QUIET_ENOUGH: Duration = Duration::from_secs(1);
 /// Most publications handed to a sink at a time, so that the first ones leave before the last are written down.
 const BATCH_MAX: u32 = 64;
+
+/// Longest wait for a connection, for an answer, and for a server to take in what is sent.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Why publishing failed.
 #[derive(Debug, Error)]
 pub(crate) enum PublishError {
     #[error("cannot connect to {address} to publish: {source}")]
-    Connect { address: SocketAddr, source: std::io::Error },
+    Connect { address: SocketAddr, source: io::Error },
     #[error("the connection to {address} broke: {source}")]
-    Broken { address: SocketAddr, source: std::io::Error },
+    Broken { address: SocketAddr, source: io::Error },
+    #[error("nothing moved on the connection to {address} for {waited:?}, and publications are unanswered")]
+    Silent { address: SocketAddr, waited: Duration },
+    #[error(
+        "{address} closed the connection and left {unanswered} requests unanswered: if it takes a limited number \
+         of requests a connection, send each after the last is answered (publish_pipeline = 1)"
+    )]
+    Unanswered { address: SocketAddr, unanswered: usize },
+    #[error("{address} refused {command}: {answer}")]
+    RefusedCommand { address: SocketAddr, command: &'static str, answer: String },
     #[error("{address} refused a publication: {answer}")]
     Refused { address: SocketAddr, answer: String },
     #[error("{address} answered with something that is not {protocol}")]
@@ -60,33 +81,25 @@ trait Sink: Send {
     fn finish(&mut self) -> Result<(), PublishError>;
 }
 
-/// How one publication is written: everything but its stamp, by room.
-#[derive(Debug)]
-struct Envelopes {
-    heads: Vec<String>,
-    tail: &'static str,
-    data_bytes: usize,
+/// Connects without waiting longer than [`ANSWER_WAIT_MAX`], then or later.
+fn connect(address: SocketAddr) -> Result<TcpStream, PublishError> {
+    let connect = || {
+        let stream = TcpStream::connect_timeout(&address, ANSWER_WAIT_MAX)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_WAIT_MAX))?;
+        stream.set_write_timeout(Some(ANSWER_WAIT_MAX))?;
+        Ok(stream)
+    };
+    connect().map_err(|source| PublishError::Connect { address, source })
 }
 
-impl Envelopes {
-    fn new(
-        settings: &Settings,
-        data_bytes: usize,
-        envelope: impl Fn(&str) -> (String, &'static str),
-    ) -> Self {
-        let (heads, tails): (Vec<_>, Vec<_>) =
-            settings.clients.rooms.iter().map(|room| envelope(room)).unzip();
-        Self { heads, tail: tails.first().copied().unwrap_or_default(), data_bytes }
-    }
-
-    fn len(&self, room: u32) -> usize {
-        self.heads[room as usize].len() + self.data_bytes + self.tail.len()
-    }
-
-    fn write(&self, out: &mut Vec<u8>, stamp: &Stamp) {
-        out.extend_from_slice(self.heads[stamp.room as usize].as_bytes());
-        stamp::encode(out, stamp, self.data_bytes);
-        out.extend_from_slice(self.tail.as_bytes());
+/// What an error of a connection made by [`connect`] means.
+fn broken(address: SocketAddr, source: io::Error) -> PublishError {
+    match source.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            PublishError::Silent { address, waited: ANSWER_WAIT_MAX }
+        }
+        _ => PublishError::Broken { address, source },
     }
 }
 
@@ -109,9 +122,10 @@ pub(crate) struct Published {
 pub(crate) struct Publisher {
     settings: Arc<Settings>,
     publications: Publications,
-    orders: Arc<Orders>,
-    gauges: Vec<Arc<Gauges>>,
+    board: Arc<Board>,
     sink: Box<dyn Sink>,
+    /// Number of the phase.
+    run: u32,
     due_ns: Vec<u64>,
     /// Whether each thread has members in each room.
     has_members: Vec<Vec<bool>>,
@@ -125,38 +139,38 @@ impl Publisher {
     pub(crate) fn connect(
         settings: &Arc<Settings>,
         publications: &Publications,
-        engine: &Engine,
+        board: &Arc<Board>,
     ) -> Result<Self, PublishError> {
-        let dialect = settings.target.dialect;
-        let data_bytes = publications.data_bytes;
+        let (rooms, data_bytes) = (&settings.clients.rooms, publications.data_bytes);
         let sink: Box<dyn Sink> = match &publications.via {
-            Via::Redis { address } => {
-                let envelopes = Envelopes::new(settings, data_bytes, |room| dialect.redis_envelope(room));
-                let channels = settings.clients.rooms.iter().map(|room| dialect.redis_channel(room));
-                Box::new(RedisSink::connect(*address, channels.collect(), envelopes)?)
-            }
-            Via::Http { address, host, path, key } => {
-                let envelopes = Envelopes::new(settings, data_bytes, |room| dialect.http_envelope(room));
-                Box::new(HttpSink::connect(*address, host, path, key.as_deref(), envelopes)?)
-            }
+            Via::Redis(redis) => Box::new(RedisSink::connect(redis, rooms, data_bytes)?),
+            Via::Http(http) => Box::new(HttpSink::connect(http, rooms, data_bytes)?),
         };
-        let gauges = engine.gauges();
         Ok(Self {
             settings: Arc::clone(settings),
             publications: publications.clone(),
-            orders: Arc::clone(engine.orders()),
-            has_members: settings.threads_with_members(gauges.len()),
-            outstanding: vec![VecDeque::new(); gauges.len()],
-            gauges,
+            board: Arc::clone(board),
             sink,
+            run: 0,
+            has_members: settings.threads_with_members(board.threads()),
+            outstanding: vec![VecDeque::new(); board.threads()],
             due_ns: Vec::new(),
             lags_ns: Vec::new(),
         })
     }
 
+    /// Begins a phase at its own pace, with no publication yet.
+    pub(crate) fn begin(&mut self, run: u32, pace: Pace) {
+        self.run = run;
+        self.publications.pace = pace;
+        self.due_ns.clear();
+        self.lags_ns.clear();
+        self.outstanding.iter_mut().for_each(VecDeque::clear);
+    }
+
     /// Publishes probes until every member has received one of each of its rooms.
     pub(crate) fn probe(&mut self) -> Result<(), PublishError> {
-        let memberships = self.settings.memberships();
+        let memberships = self.settings.judged_memberships();
         let patience = self.settings.clients.patience;
         let mut last = (Instant::now(), 0);
         loop {
@@ -170,7 +184,7 @@ impl Publisher {
             let next = Instant::now() + PROBE_INTERVAL;
             while Instant::now() < next {
                 thread::sleep(Duration::from_millis(5));
-                let probed = total_wide(&self.gauges, |gauges| &gauges.probed);
+                let probed = self.board.total_wide(|gauges| &gauges.probed);
                 if probed == memberships {
                     return Ok(());
                 }
@@ -184,32 +198,30 @@ impl Publisher {
         }
     }
 
-    /// Publishes at the scenario's pace for so long, then waits until all has arrived, or nothing moves any more;
-    /// false when a closed loop cannot go on, for it waits for what does not arrive.
+    /// Publishes at the scenario's pace for so long, while connections come and go when they shall, then waits until
+    /// all has arrived, or nothing moves any more; false when a closed loop cannot go on, for it waits for what does
+    /// not arrive.
     pub(crate) fn run_for(&mut self, span: Duration) -> Result<bool, PublishError> {
-        self.orders.publisher.get_or_init(thread::current);
+        self.board.orders().churn.store(1, Ordering::Relaxed);
         let is_going = match self.publications.pace {
-            Pace::Closed { window, burst } => {
-                self.closed_loop(window, burst, span)? && self.wait_until_outstanding(0)
-            }
-            Pace::Open { per_second } => {
-                self.open_loop(per_second, span)?;
-                self.wait_until_outstanding(0);
-                true
-            }
+            Pace::Closed { window, burst } => self.closed_loop(window, burst, span),
+            Pace::Open { per_second } => self.open_loop(per_second, span).map(|()| true),
         };
+        self.board.orders().churn.store(0, Ordering::Relaxed);
+        let is_going = is_going?;
+        let is_complete = is_going && self.wait_until_outstanding(0);
         self.sink.finish()?;
-        Ok(is_going)
+        Ok(is_complete || matches!(self.publications.pace, Pace::Open { .. }))
     }
 
     /// From here on publications are timed.
     pub(crate) fn begin_measuring(&mut self) {
-        self.orders.measured_from.store(self.due_ns.len() as u32, Ordering::Relaxed);
+        self.board.orders().measured_from.store(self.due_ns.len() as u32, Ordering::Relaxed);
         self.lags_ns.clear();
     }
 
-    /// What was published, in the end.
-    pub(crate) fn into_published(self, is_stalled: bool) -> Published {
+    /// What was published in this phase.
+    pub(crate) fn take_published(&mut self, is_stalled: bool) -> Published {
         let mut lag = Latencies::new();
         for lag_ns in &self.lags_ns {
             lag.record(0, *lag_ns);
@@ -217,8 +229,10 @@ impl Publisher {
         let third = self.lags_ns.len() / 3;
         let mean = |lags: &[u64]| lags.iter().sum::<u64>() / (lags.len() as u64).max(1);
         let lag_thirds_ns = (mean(&self.lags_ns[..third]), mean(&self.lags_ns[self.lags_ns.len() - third..]));
-        let measured_from = self.orders.measured_from.load(Ordering::Relaxed).min(self.due_ns.len() as u32);
-        Published { due_ns: self.due_ns, measured_from, lag, lag_thirds_ns, is_stalled }
+        let due_ns = std::mem::take(&mut self.due_ns);
+        let measured_from =
+            self.board.orders().measured_from.load(Ordering::Relaxed).min(due_ns.len() as u32);
+        Published { due_ns, measured_from, lag, lag_thirds_ns, is_stalled }
     }
 
     fn closed_loop(&mut self, window: u32, burst: u32, span: Duration) -> Result<bool, PublishError> {
@@ -272,7 +286,7 @@ impl Publisher {
                     }
                 }
             }
-            self.orders.published.store(self.due_ns.len() as u32, Ordering::Release);
+            self.board.orders().published.store(self.due_ns.len() as u32, Ordering::Release);
             self.sink.publish(&batch)?;
             let now = now_ns();
             self.lags_ns.extend(batch.iter().map(|stamp| now.saturating_sub(stamp.due_ns)));
@@ -281,14 +295,14 @@ impl Publisher {
     }
 
     fn stamp(&self, kind: Kind, room: u32, sequence: u32, number: u32, due_ns: u64) -> Stamp {
-        Stamp { kind, run: self.settings.run, room, sequence, number, due_ns }
+        Stamp { kind, run: self.run, room, sequence, number, due_ns }
     }
 
     /// Publications from the oldest that has not arrived everywhere to the newest.
     fn outstanding(&mut self) -> u32 {
         let next = self.due_ns.len() as u32;
         let mut oldest = next;
-        for (gauges, outstanding) in self.gauges.iter().zip(&mut self.outstanding) {
+        for (gauges, outstanding) in self.board.all().zip(&mut self.outstanding) {
             let done_through = gauges.done_through.load(Ordering::Acquire);
             while outstanding.front().is_some_and(|number| *number < done_through) {
                 outstanding.pop_front();
@@ -299,15 +313,21 @@ impl Publisher {
     }
 
     /// Waits until no more than `most` are outstanding; false when nothing moves for as long as patience lasts.
+    /// Where members come and go, what never arrives at those who were away holds nobody up for long.
     fn wait_until_outstanding(&mut self, most: u32) -> bool {
-        let delivered = |gauges: &[Arc<Gauges>]| total_wide(gauges, |gauges| &gauges.delivered);
-        let mut last = (Instant::now(), delivered(&self.gauges));
-        while self.outstanding() > most {
-            thread::park_timeout(WAIT_MAX);
-            let now_delivered = delivered(&self.gauges);
+        let patience = if self.settings.clients.is_coming_and_going() {
+            QUIET_ENOUGH.min(self.settings.clients.patience)
+        } else {
+            self.settings.clients.patience
+        };
+        let board = Arc::clone(&self.board);
+        let delivered = || board.total_wide(|gauges| &gauges.delivered);
+        let mut last = (Instant::now(), delivered());
+        while !board.wait_until(WAIT_MAX, || self.outstanding() <= most) {
+            let now_delivered = delivered();
             if now_delivered != last.1 {
                 last = (Instant::now(), now_delivered);
-            } else if last.0.elapsed() > self.settings.clients.patience {
+            } else if last.0.elapsed() > patience {
                 return false;
             }
         }

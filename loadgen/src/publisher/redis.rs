@@ -3,10 +3,12 @@
 //! Speaks as much RESP as that takes. Replies are counted and refusals reported; nobody waits for a reply unless
 //! [`REPLIES_MAX`] are due.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::{Envelopes, PublishError, Sink};
+use super::template::Envelopes;
+use super::via::RedisVia;
+use super::{PublishError, Sink, broken, connect};
 use crate::stamp::Stamp;
 
 /// Replies that may be due before publishing waits for some of them.
@@ -16,6 +18,7 @@ const REPLIES_MAX: u64 = 4096;
 pub(super) struct RedisSink {
     address: SocketAddr,
     stream: TcpStream,
+    /// By room.
     channels: Vec<String>,
     envelopes: Envelopes,
     out: Vec<u8>,
@@ -24,23 +27,55 @@ pub(super) struct RedisSink {
 }
 
 impl RedisSink {
-    /// Connects; `channels` are those of the rooms, in order.
-    pub(super) fn connect(
-        address: SocketAddr,
-        channels: Vec<String>,
-        envelopes: Envelopes,
-    ) -> Result<Self, PublishError> {
-        let stream = TcpStream::connect(address)
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-            .map_err(|source| PublishError::Connect { address, source })?;
-        let (out, replies) = (Vec::new(), Vec::new());
-        Ok(Self { address, stream, channels, envelopes, out, replies, replies_due: 0 })
+    /// Connects, logs in and selects the database; every stamp takes `data_bytes` bytes with its quotes.
+    pub(super) fn connect(via: &RedisVia, rooms: &[String], data_bytes: usize) -> Result<Self, PublishError> {
+        let mut sink = Self {
+            address: via.address,
+            stream: connect(via.address)?,
+            channels: rooms.iter().map(|room| via.channel.render(room, str::to_owned)).collect(),
+            envelopes: Envelopes::new(&via.body, rooms, data_bytes),
+            out: Vec::new(),
+            replies: Vec::new(),
+            replies_due: 0,
+        };
+        if let Some(login) = &via.login {
+            let user = login.user.as_deref();
+            let arguments: Vec<&str> = user.into_iter().chain([login.password.as_str()]).collect();
+            sink.command("AUTH", &arguments)?;
+        }
+        if let Some(database) = via.database {
+            sink.command("SELECT", &[&database.to_string()])?;
+        }
+        Ok(sink)
     }
 
-    /// Takes in replies, waiting for the first of them or not.
-    fn read_replies(&mut self, is_waiting: bool) -> Result<(), PublishError> {
+    /// Sends a command that is answered with `OK`, and waits for that; nothing else may be due.
+    fn command(&mut self, command: &'static str, arguments: &[&str]) -> Result<(), PublishError> {
         let address = self.address;
-        let broken = |source| PublishError::Broken { address, source };
+        let mut out = format!("*{}\r\n${}\r\n{command}\r\n", arguments.len() + 1, command.len());
+        for argument in arguments {
+            out.push_str(&format!("${}\r\n{argument}\r\n", argument.len()));
+        }
+        self.stream.write_all(out.as_bytes()).map_err(|source| broken(address, source))?;
+        // The end of a line is the end of what the server sends, as nothing else was asked.
+        while !self.replies.ends_with(b"\r\n") {
+            self.receive(true)?;
+        }
+        let reply = std::mem::take(&mut self.replies);
+        match reply.first() {
+            Some(b'+') => Ok(()),
+            Some(b'-') => {
+                let answer = String::from_utf8_lossy(reply.trim_ascii_end()).into_owned();
+                Err(PublishError::RefusedCommand { address, command, answer })
+            }
+            _ => Err(PublishError::Malformed { address, protocol: "RESP" }),
+        }
+    }
+
+    /// Takes in bytes of replies, waiting for the first of them or not.
+    fn receive(&mut self, is_waiting: bool) -> Result<(), PublishError> {
+        let address = self.address;
+        let broken = |source| broken(address, source);
         let mut chunk = [0; 16 << 10];
         let received = if is_waiting {
             self.stream.read(&mut chunk)
@@ -53,9 +88,17 @@ impl RedisSink {
         match received {
             Ok(0) => return Err(broken(ErrorKind::UnexpectedEof.into())),
             Ok(received) => self.replies.extend_from_slice(&chunk[..received]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && !is_waiting => {}
             Err(error) => return Err(broken(error)),
         }
+        Ok(())
+    }
+
+    /// Counts replies to publications, waiting for the first of them or not.
+    fn read_replies(&mut self, is_waiting: bool) -> Result<(), PublishError> {
+        let address = self.address;
+        self.receive(is_waiting)?;
         let mut taken = 0;
         while let Some(length) = self.replies[taken..].windows(2).position(|pair| pair == b"\r\n") {
             let line = &self.replies[taken..taken + length];
@@ -88,9 +131,7 @@ impl Sink for RedisSink {
             self.envelopes.write(&mut self.out, stamp);
             self.out.extend_from_slice(b"\r\n");
         }
-        let address = self.address;
-        let sent: io::Result<()> = self.stream.write_all(&self.out);
-        sent.map_err(|source| PublishError::Broken { address, source })?;
+        self.stream.write_all(&self.out).map_err(|source| broken(self.address, source))?;
         self.replies_due += batch.len() as u64;
         self.read_replies(false)
     }

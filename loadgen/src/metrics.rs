@@ -1,0 +1,260 @@
+//! The one table of metrics: what a figure is called, where it is found, which way is better, how people write it.
+//!
+//! Pure. Requirements, comparisons, searches and pages all read their figures through it. Invariant: keys are
+//! unique; a value is in the base of its [`Unit`].
+
+use crate::report::Fanout;
+
+/// Farthest a mistyped key may be from the one that is suggested, in edits.
+const SUGGESTION_EDITS_MAX: usize = 3;
+
+const NOTHING_DELIVERED: &str = "nothing was delivered while measuring";
+const NOT_WATCHED: &str = "the server was not watched: give its process with --server-pid";
+const RATE_NOT_TOLD: &str = "something else than the server was the limit, or something is missing";
+const NOTHING_PUBLISHED: &str = "nothing was published while measuring";
+const NOBODY_RECONNECTED: &str = "no connection was made to come back";
+const NO_SLOW_READERS: &str = "no connection was made to read slowly";
+const NO_ROUNDS: &str = "the receive loop was not timed";
+const ALWAYS: &str = "it always is measured";
+
+/// A figure of a fan-out run.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    /// What it is called in requirements: `p99`.
+    pub(crate) key: &'static str,
+    /// What it is called on a page.
+    pub(crate) title: &'static str,
+    /// What its values are.
+    pub(crate) unit: Unit,
+    /// Which way is better.
+    pub(crate) better: Better,
+    /// Its value in a run; `None` when it was not measured.
+    pub(crate) value: fn(&Fanout) -> Option<f64>,
+    /// Why it was not measured, when it was not.
+    pub(crate) absent: &'static str,
+}
+
+/// What a value is, and the base it is kept in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// A latency, in microseconds.
+    Micros,
+    /// CPU time, in microseconds.
+    CpuMicros,
+    /// So many a second.
+    PerSecond,
+    /// Memory, in bytes.
+    Bytes,
+    /// CPU cores.
+    Cores,
+    /// Things.
+    Count,
+}
+
+/// Which of two values is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    /// The smaller one.
+    Lower,
+    /// The larger one.
+    Higher,
+}
+
+impl PartialEq for Metric {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+/// A row of the table: key, title, unit, better, value, reason of absence.
+macro_rules! metrics {
+    ($($key:literal, $title:literal, $unit:ident, $better:ident, $absent:expr, $value:expr;)+) => {
+        &[$(Metric {
+            key: $key,
+            title: $title,
+            unit: Unit::$unit,
+            better: Better::$better,
+            value: $value,
+            absent: $absent,
+        }),+]
+    };
+}
+
+/// All metrics, in the order pages list them.
+pub(crate) static METRICS: &[Metric] = metrics! {
+    "p50", "p50 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p50_us as f64);
+    "p90", "p90 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p90_us as f64);
+    "p99", "p99 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p99_us as f64);
+    "p99.9", "p99.9 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p999_us as f64);
+    "max", "longest publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.max_us as f64);
+    "last-p50", "p50 publish → last member", Micros, Lower, NOTHING_DELIVERED,
+        |run| Some(run.to_last_member?.p50_us as f64);
+    "last-p90", "p90 publish → last member", Micros, Lower, NOTHING_DELIVERED,
+        |run| Some(run.to_last_member?.p90_us as f64);
+    "last-p99", "p99 publish → last member", Micros, Lower, NOTHING_DELIVERED,
+        |run| Some(run.to_last_member?.p99_us as f64);
+    "last-p99.9", "p99.9 publish → last member", Micros, Lower, NOTHING_DELIVERED,
+        |run| Some(run.to_last_member?.p999_us as f64);
+    "last-max", "longest publish → last member", Micros, Lower, NOTHING_DELIVERED,
+        |run| Some(run.to_last_member?.max_us as f64);
+    "deliveries_per_second", "deliveries per second", PerSecond, Higher, RATE_NOT_TOLD,
+        |run| run.deliveries_per_second;
+    "cpu_us_per_delivery", "CPU time per delivery", CpuMicros, Lower, NOT_WATCHED,
+        |run| Some(run.server.as_ref()?.cpu_us_per_delivery);
+    "deliveries_per_cpu_second", "deliveries per CPU-second", PerSecond, Higher, NOT_WATCHED,
+        |run| Some(run.server.as_ref()?.deliveries_per_cpu_second);
+    "server_cores", "cores the server used", Cores, Lower, NOT_WATCHED, |run| Some(run.server.as_ref()?.cores);
+    "bytes_per_connection", "server memory per connection", Bytes, Lower, NOT_WATCHED,
+        |run| run.server.as_ref()?.bytes_per_connection;
+    "server_memory", "server memory", Bytes, Lower, NOT_WATCHED,
+        |run| Some(run.server.as_ref()?.resident_bytes as f64);
+    "missing", "deliveries missing", Count, Lower, ALWAYS, |run| Some(run.ledger.missing as f64);
+    "duplicate", "deliveries made twice", Count, Lower, ALWAYS, |run| Some(run.ledger.duplicate as f64);
+    "out_of_order", "deliveries out of order", Count, Lower, ALWAYS, |run| Some(run.ledger.out_of_order as f64);
+    "strangers", "deliveries to strangers", Count, Lower, ALWAYS, |run| Some(run.strangers as f64);
+    "altered", "messages altered", Count, Lower, ALWAYS, |run| Some(run.altered as f64);
+    "failed", "connections failed", Count, Lower, ALWAYS, |run| Some(f64::from(run.losses.failed));
+    "lost", "connections lost", Count, Lower, ALWAYS, |run| Some(f64::from(run.losses.lost));
+    "late_joins", "joins told late", Count, Lower, ALWAYS, |run| Some(run.late_joins as f64);
+    "reconnect_p99", "p99 of coming back", Micros, Lower, NOBODY_RECONNECTED,
+        |run| Some(run.reconnects?.p99_us as f64);
+    "slow_closed", "slow readers closed", Count, Higher, NO_SLOW_READERS,
+        |run| Some(f64::from(run.slow_readers?.closed));
+    "send_lag_p99", "p99 of leaving late", Micros, Lower, NOTHING_PUBLISHED,
+        |run| Some(run.generator.send_lag?.p99_us as f64);
+    "round_p99", "p99 of a receive round", Micros, Lower, NO_ROUNDS,
+        |run| Some(run.generator.rounds?.p99_us as f64);
+};
+
+impl Metric {
+    /// The metric of this key.
+    pub(crate) fn find(key: &str) -> Option<&'static Self> {
+        METRICS.iter().find(|metric| metric.key == key)
+    }
+
+    /// The key that was probably meant, when one is near.
+    pub(crate) fn nearest_key(key: &str) -> Option<&'static str> {
+        let near = METRICS.iter().map(|metric| (strsim::levenshtein(key, metric.key), metric.key));
+        let near = near.filter(|(edits, known)| *edits <= SUGGESTION_EDITS_MAX.min(known.len() / 2));
+        near.min_by_key(|(edits, _)| *edits).map(|(_, known)| known)
+    }
+
+    /// All keys, in a sentence's list.
+    pub(crate) fn keys() -> String {
+        METRICS.iter().map(|metric| metric.key).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The value in a run, for people; why there is none, when there is none.
+    pub(crate) fn tell(&self, run: &Fanout) -> String {
+        (self.value)(run).map_or_else(|| self.absent.to_owned(), |value| self.unit.format(value))
+    }
+}
+
+impl Unit {
+    /// A value with the unit people read it best in: 1,250 µs are `1.25 ms`.
+    pub(crate) fn format(self, value: f64) -> String {
+        let scaled = |steps: &[(f64, &str)]| {
+            let fits = |step: &&(f64, &str)| value.abs() >= step.0;
+            let (base, name) = steps.iter().find(fits).or(steps.last()).copied().unwrap_or((1.0, ""));
+            format!("{} {name}", significant(value / base))
+        };
+        match self {
+            Self::Micros => scaled(&[(1e6, "s"), (1e3, "ms"), (1.0, "µs")]),
+            Self::CpuMicros => format!("{} µs", significant(value)),
+            Self::Bytes => scaled(&[
+                (1024.0 * 1024.0 * 1024.0, "GiB"),
+                (1024.0 * 1024.0, "MiB"),
+                (1024.0, "KiB"),
+                (1.0, "B"),
+            ]),
+            Self::PerSecond => format!("{}/s", significant(value)),
+            Self::Cores => format!("{} cores", significant(value)),
+            Self::Count => significant(value),
+        }
+    }
+}
+
+/// A number with three significant digits, whole above a thousand and with its thousands apart: `1.25`, `12,500`.
+pub(crate) fn significant(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return if value == 0.0 { "0".to_owned() } else { "-".to_owned() };
+    }
+    if value.fract() == 0.0 || value.abs() >= 999.5 {
+        return thousands(value.round() as i64);
+    }
+    let magnitude = value.abs().log10().floor() as i32;
+    let decimals = (2 - magnitude).clamp(0, 6) as usize;
+    format!("{value:.decimals$}")
+}
+
+/// A whole number with its thousands apart: `1,234,567`.
+pub(crate) fn thousands(value: i64) -> String {
+    let digits = value.unsigned_abs().to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
+    if value < 0 {
+        text.push('−');
+    }
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_found_and_no_other_has_it() {
+        for (index, metric) in METRICS.iter().enumerate() {
+            let place = METRICS.iter().position(|other| other.key == metric.key);
+            assert_eq!(place, Some(index), "{}", metric.key);
+            assert_eq!(Metric::find(metric.key), Some(metric));
+        }
+    }
+
+    #[test]
+    fn a_mistyped_key_is_guessed_only_when_near() {
+        let table = [
+            ("missin", Some("missing")),
+            ("delivery_per_second", None),
+            ("deliveries_per_seconds", Some("deliveries_per_second")),
+            ("bytes_per_conn", None),
+            ("out-of-order", Some("out_of_order")),
+            ("p95", Some("p90")),
+            ("latency", None),
+            ("", None),
+        ];
+        for (key, expected) in table {
+            assert_eq!(Metric::nearest_key(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn values_are_told_in_the_unit_people_read_best() {
+        let table = [
+            (Unit::Micros, 0.0, "0 µs"),
+            (Unit::Micros, 532.0, "532 µs"),
+            (Unit::Micros, 1_250.0, "1.25 ms"),
+            (Unit::Micros, 61_234.0, "61.2 ms"),
+            (Unit::Micros, 2_500_000.0, "2.50 s"),
+            (Unit::CpuMicros, 2.9134, "2.91 µs"),
+            (Unit::CpuMicros, 0.01234, "0.0123 µs"),
+            (Unit::CpuMicros, 1_234.5, "1,235 µs"),
+            (Unit::PerSecond, 345_678.9, "345,679/s"),
+            (Unit::Bytes, 512.0, "512 B"),
+            (Unit::Bytes, 3_072.0, "3 KiB"),
+            (Unit::Bytes, 12_345_678.0, "11.8 MiB"),
+            (Unit::Bytes, -100.0, "−100 B"),
+            (Unit::Cores, 0.985, "0.985 cores"),
+            (Unit::Count, 1_234_567.0, "1,234,567"),
+            (Unit::Count, f64::NAN, "-"),
+        ];
+        for (unit, value, expected) in table {
+            assert_eq!(unit.format(value), expected, "{unit:?} {value}");
+        }
+    }
+}

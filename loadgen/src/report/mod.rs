@@ -1,0 +1,479 @@
+//! Results of runs, as data: what the JSON of a run holds.
+//!
+//! Pure. [`text`] tells them on the terminal, [`html`] on a page, [`compare`] beside each other. A figure that must
+//! not be believed is left out, and the reason stands in its place.
+//!
+//! Invariants: latencies are microseconds, memory is bytes, shares are of 1; `expected = delivered + missing +
+//! excused` in every [`Counts`].
+
+pub(crate) mod compare;
+pub(crate) mod html;
+#[cfg(test)]
+pub(crate) mod sample;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Reasons;
+use crate::latency::{CurvePoint, Percentiles};
+use crate::ledger::Counts;
+use crate::scenario::Pace;
+use crate::verdict::Verdict;
+
+/// Rooms with mismatches that are listed.
+const ROOMS_LISTED_MAX: usize = 10;
+
+/// The result of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "mode")]
+pub(crate) enum Report {
+    /// Publications to rooms.
+    Fanout(Box<Fanout>),
+    /// Connections that do nothing.
+    Idle(Idle),
+    /// The highest load that keeps a promise.
+    Search(Box<Search>),
+}
+
+/// What a fan-out run found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Fanout {
+    /// Whose run this is, to compare with others: `shardcast`.
+    pub(crate) label: Option<String>,
+    /// When the run began, by the wall clock.
+    pub(crate) started_unix_ms: u64,
+    /// What was done.
+    pub(crate) scenario: ScenarioFacts,
+    /// Measured publications.
+    pub(crate) publications: u64,
+    /// First copies of measured publications.
+    pub(crate) deliveries: u64,
+    /// From the first measured publication to the last delivery.
+    pub(crate) seconds: f64,
+    /// `None` when something else than the server was the limit, or something is missing.
+    pub(crate) deliveries_per_second: Option<f64>,
+    /// Who was the limit.
+    pub(crate) verdict: Verdict,
+    /// From due time to each member.
+    pub(crate) to_member: Option<Percentiles>,
+    /// From due time to the last member.
+    pub(crate) to_last_member: Option<Percentiles>,
+    /// The whole distribution of `to_member`, rising.
+    pub(crate) member_curve: Vec<CurvePoint>,
+    /// All publications, warm-up included.
+    pub(crate) ledger: Counts,
+    /// Rooms whose books do not balance: name and counts.
+    pub(crate) inexact_rooms: Vec<(String, Counts)>,
+    /// Deliveries of rooms the member had not joined.
+    pub(crate) strangers: u64,
+    /// Messages whose text is not the one published.
+    pub(crate) altered: u64,
+    /// Messages of other runs.
+    pub(crate) foreign: u64,
+    /// Messages that are no publications, by their text.
+    pub(crate) unstamped: Reasons,
+    /// Members that were told late of having joined: they missed what was published before.
+    pub(crate) late_joins: u64,
+    /// The closed loop ended early, waiting for what does not arrive.
+    pub(crate) is_stalled: bool,
+    /// Connections that failed or ended.
+    pub(crate) losses: Losses,
+    /// From closing a connection to having it live again; of churn and storms.
+    pub(crate) reconnects: Option<Percentiles>,
+    /// Connections that read more slowly than is published to them.
+    pub(crate) slow_readers: Option<SlowReaders>,
+    /// What the server spent, when it was watched.
+    pub(crate) server: Option<ServerCost>,
+    /// What the generator spent, and how exact it was.
+    pub(crate) generator: GeneratorLoad,
+    /// The measured time, interval by interval.
+    pub(crate) timeline: Timeline,
+    /// What was asked of the run, and whether it held.
+    pub(crate) requirements: Vec<Checked>,
+}
+
+/// What a run did: two runs with equal facts asked the same of the server, wherever it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ScenarioFacts {
+    /// URL of the server under test.
+    pub(crate) target: String,
+    /// Protocol of the clients.
+    pub(crate) dialect: String,
+    /// Connections in all.
+    pub(crate) connections: u32,
+    /// Rooms in all.
+    pub(crate) rooms: u32,
+    /// Rooms every connection joined.
+    pub(crate) rooms_per_connection: u32,
+    /// How members and publications are spread over the rooms, in words.
+    pub(crate) spread: String,
+    /// Bytes of data in a publication.
+    pub(crate) data_bytes: usize,
+    /// When publications were due.
+    pub(crate) pace: Pace,
+    /// Where publications went, in words.
+    pub(crate) publish: String,
+    /// Processes of the generator.
+    pub(crate) processes: u32,
+    /// Connections closed and opened again a second.
+    pub(crate) churn_per_second: f64,
+    /// Connections that read slowly.
+    pub(crate) slow_connections: u32,
+    /// Connections that were closed and came back all at once.
+    pub(crate) storm_connections: u32,
+}
+
+impl ScenarioFacts {
+    /// Whether the other run asked the same: all facts but where the server is and what it speaks.
+    pub(crate) fn is_same_work(&self, other: &Self) -> bool {
+        let Self { target, dialect, publish, .. } = self.clone();
+        *self == Self { target, dialect, publish, ..other.clone() }
+    }
+
+    /// The clients, in words.
+    pub(crate) fn clients_in_words(&self) -> String {
+        let Self { connections, rooms, rooms_per_connection, .. } = self;
+        let rooms = counted(u64::from(*rooms), "room");
+        let mut words = format!(
+            "{}, {rooms}, {rooms_per_connection} joined by each",
+            counted(u64::from(*connections), "connection")
+        );
+        if !self.spread.is_empty() && self.rooms > 1 {
+            words.push_str(&format!(", {}", self.spread));
+        }
+        words
+    }
+
+    /// When publications were due, in words.
+    pub(crate) fn pace_in_words(&self) -> String {
+        match self.pace {
+            Pace::Closed { window, burst: 1 } => format!("closed loop with {window} outstanding"),
+            Pace::Closed { window, burst } => {
+                format!("closed loop with {window} outstanding, {burst} together")
+            }
+            Pace::Open { per_second } => format!("open loop with {per_second} a second"),
+        }
+    }
+
+    /// What was done to the clients beside publishing to them, a phrase each.
+    pub(crate) fn troubles_in_words(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if self.churn_per_second > 0.0 {
+            troubles.push(format!("{} connections replaced a second", self.churn_per_second));
+        }
+        if self.slow_connections > 0 {
+            troubles.push(counted(u64::from(self.slow_connections), "slow reader"));
+        }
+        if self.storm_connections > 0 {
+            let connections = counted(u64::from(self.storm_connections), "connection");
+            troubles.push(format!("{connections} dropped and back at once"));
+        }
+        troubles
+    }
+}
+
+/// Connections that failed or ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Losses {
+    /// Never came up.
+    pub(crate) failed: u32,
+    /// Ended by the server or the network while they were up.
+    pub(crate) lost: u32,
+    /// Why, with the number of connections each explains.
+    pub(crate) reasons: Reasons,
+}
+
+/// What became of the connections that read slowly: apart from the ledger of all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SlowReaders {
+    /// How many there were.
+    pub(crate) connections: u32,
+    /// Closed by the server.
+    pub(crate) closed: u32,
+    /// What arrived at them.
+    pub(crate) ledger: Counts,
+}
+
+/// What the server spent on the measured publications.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ServerCost {
+    /// CPU time of the measured time.
+    pub(crate) cpu_seconds: f64,
+    /// The same as a number of cores.
+    pub(crate) cores: f64,
+    /// Cores' worth of time its threads were ready to run while others ran: above nothing, the machine was shared.
+    pub(crate) cores_waited_for: f64,
+    /// CPU time for one delivery, in microseconds.
+    pub(crate) cpu_us_per_delivery: f64,
+    /// Deliveries one core makes in a second.
+    pub(crate) deliveries_per_cpu_second: f64,
+    /// Resident memory at the end.
+    pub(crate) resident_bytes: u64,
+    /// Resident memory from before the first connection to the last one open, a connection.
+    pub(crate) bytes_per_connection: Option<f64>,
+}
+
+/// What the generator spent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GeneratorLoad {
+    /// What each of its threads did.
+    pub(crate) threads: Vec<ThreadLoad>,
+    /// Resident bytes beyond those before the first connection, per connection.
+    pub(crate) bytes_per_connection: f64,
+    /// How late publications left.
+    pub(crate) send_lag: Option<Percentiles>,
+    /// How long rounds of the receive loop took: no delivery is timed more exactly.
+    pub(crate) rounds: Option<Percentiles>,
+    /// Most bytes found waiting in one socket.
+    pub(crate) backlog_bytes_max: u64,
+}
+
+/// What one thread did with its time, in shares of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ThreadLoad {
+    /// Its name.
+    pub(crate) name: String,
+    /// Running.
+    pub(crate) run: f64,
+    /// Ready to run while others ran.
+    pub(crate) wait: f64,
+    /// Rounds of the loop that found something to do; `None` for the publisher.
+    pub(crate) busy: Option<f64>,
+}
+
+/// The measured time, interval by interval.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Timeline {
+    /// Length of an interval.
+    pub(crate) interval_secs: f64,
+    /// One point an interval, in order.
+    pub(crate) points: Vec<Point>,
+}
+
+/// One interval of the measured time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// End of the interval, from the beginning of the measured time.
+    pub(crate) at_secs: f64,
+    /// Connections up at the end.
+    pub(crate) live: u32,
+    /// Publications that left in the interval.
+    pub(crate) published: u64,
+    /// Deliveries that arrived in the interval.
+    pub(crate) delivered: u64,
+    /// Median latency of what arrived in the interval; `None` when nothing did.
+    pub(crate) p50_us: Option<u64>,
+    /// The same of 99 %.
+    pub(crate) p99_us: Option<u64>,
+    /// The longest one.
+    pub(crate) max_us: Option<u64>,
+    /// Cores the server used, when it was watched.
+    pub(crate) server_cores: Option<f64>,
+    /// Resident memory of the server at the end, when it was watched.
+    pub(crate) server_resident_bytes: Option<u64>,
+    /// Cores the generator used.
+    pub(crate) generator_cores: f64,
+    /// Connections that failed or were lost in the interval.
+    pub(crate) errors: u64,
+}
+
+/// A requirement and whether the run met it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Checked {
+    /// As it was written: `p99<=50ms`.
+    pub(crate) requirement: String,
+    /// What was measured, in the unit of the metric; `None` when it was not.
+    pub(crate) value: Option<f64>,
+    /// Whether that is good enough; what was not measured is not.
+    pub(crate) is_met: bool,
+    /// Why nothing was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+/// What an idle run found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Idle {
+    /// Whose run this is, to compare with others.
+    pub(crate) label: Option<String>,
+    /// When the run began, by the wall clock.
+    pub(crate) started_unix_ms: u64,
+    /// What was measured at each number of connections, rising.
+    pub(crate) steps: Vec<IdleStep>,
+    /// Resident bytes per connection from the first step to the last.
+    pub(crate) server_bytes_per_connection: Option<f64>,
+    /// Resident bytes of the generator, in the same way.
+    pub(crate) generator_bytes_per_connection: f64,
+    /// Connections that failed or ended.
+    pub(crate) losses: Losses,
+}
+
+/// What was measured at one number of connections.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IdleStep {
+    /// Connections open.
+    pub(crate) connections: u32,
+    /// Rooms in all.
+    pub(crate) rooms: u32,
+    /// Rooms every connection joined.
+    pub(crate) rooms_per_connection: u32,
+    /// Resident memory of the server, when it was watched.
+    pub(crate) server_resident_bytes: Option<u64>,
+    /// Resident bytes per connection from the step before to this one.
+    pub(crate) server_bytes_per_connection: Option<f64>,
+    /// Resident memory of the generator.
+    pub(crate) generator_resident_bytes: u64,
+    /// CPU time of the server a second, in microseconds.
+    pub(crate) server_cpu_us_per_second: Option<f64>,
+}
+
+/// What a search for the highest load found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Search {
+    /// Whose search this is, to compare with others.
+    pub(crate) label: Option<String>,
+    /// When the search began, by the wall clock.
+    pub(crate) started_unix_ms: u64,
+    /// What every step did, but for what was searched over.
+    pub(crate) scenario: ScenarioFacts,
+    /// The promise, as it was written: `p99=50ms`.
+    pub(crate) slo: String,
+    /// What was raised.
+    pub(crate) over: Over,
+    /// One search a repetition.
+    pub(crate) knees: Vec<Knee>,
+    /// The run at the highest value that held.
+    pub(crate) best: Option<Fanout>,
+}
+
+/// What a search raises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Over {
+    /// Publications a second.
+    Rate,
+    /// Connections.
+    Connections,
+}
+
+impl Over {
+    /// What the values of a search are, in words.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Rate => "publications/s",
+            Self::Connections => "connections",
+        }
+    }
+}
+
+/// One repetition of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Knee {
+    /// The highest value that held; 0 when none did.
+    pub(crate) value: f64,
+    /// The lowest value that did not; `None` when all held.
+    pub(crate) broken_at: Option<f64>,
+    /// What broke: the promise, the generator or the ledger.
+    pub(crate) reason: String,
+    /// In the order they were tried.
+    pub(crate) steps: Vec<SearchStep>,
+}
+
+/// One value tried by a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SearchStep {
+    /// What was tried.
+    pub(crate) value: f64,
+    /// For how long.
+    pub(crate) seconds: f64,
+    /// The metric of the promise, in its unit; `None` when it was not measured.
+    pub(crate) measured: Option<f64>,
+    /// Whether the promise held, and the figures may be believed.
+    pub(crate) is_held: bool,
+    /// Why not, or what else is worth knowing.
+    pub(crate) note: String,
+}
+
+impl Search {
+    /// Median, lowest and highest of the knees; `None` when there are none.
+    pub(crate) fn knee_spread(&self) -> Option<compare::Spread> {
+        compare::Spread::of(self.knees.iter().map(|knee| knee.value).collect())
+    }
+}
+
+impl Report {
+    /// What went wrong, a line each; nothing when the run is good. With `expect_loss`, missing messages and lost
+    /// connections are what the run was about.
+    pub(crate) fn problems(&self, expect_loss: bool) -> Vec<String> {
+        match self {
+            Self::Fanout(fanout) => fanout.problems(expect_loss),
+            Self::Idle(idle) => idle.losses.problems(),
+            Self::Search(search) => search.problems(),
+        }
+    }
+}
+
+impl Losses {
+    fn problems(&self) -> Vec<String> {
+        if self.failed == 0 && self.lost == 0 {
+            return Vec::new();
+        }
+        let mut problems = vec![format!("{} connections failed, {} were lost", self.failed, self.lost)];
+        problems.extend(self.reasons.iter().map(|(reason, count)| format!("  {count} × {reason}")));
+        problems
+    }
+}
+
+impl Search {
+    fn problems(&self) -> Vec<String> {
+        let is_found = self.knees.iter().any(|knee| knee.value > 0.0);
+        if is_found { Vec::new() } else { vec![format!("no value was found at which {} holds", self.slo)] }
+    }
+}
+
+impl Fanout {
+    /// Whether every member received every message once, in order and as published.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.ledger.is_exact() && self.strangers == 0 && self.altered == 0
+    }
+
+    fn problems(&self, expect_loss: bool) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.is_stalled {
+            problems.push("the closed loop ended early: it waited for what does not arrive".to_owned());
+        }
+        let is_missing_only = self.ledger.duplicate == 0 && self.ledger.out_of_order == 0;
+        if !self.ledger.is_exact() && !(expect_loss && is_missing_only) {
+            problems.push(format!("ledger mismatch: {}", mismatch(&self.ledger)));
+            for (room, counts) in self.inexact_rooms.iter().take(ROOMS_LISTED_MAX) {
+                problems.push(format!("  {room}: {}", mismatch(counts)));
+            }
+        }
+        if self.strangers > 0 {
+            problems.push(format!("{} deliveries to members who had not joined the room", self.strangers));
+        }
+        if self.altered > 0 {
+            problems.push(format!("{} messages were not as published", self.altered));
+        }
+        if self.late_joins > 0 {
+            problems.push(format!("{} members who came back were not served in time", self.late_joins));
+        }
+        if !expect_loss {
+            problems.extend(self.losses.problems());
+        }
+        let unmet = self.requirements.iter().filter(|checked| !checked.is_met);
+        problems.extend(unmet.map(|checked| format!("not met: {checked}")));
+        problems
+    }
+}
+
+/// What of a ledger is not as it should be, in words.
+fn mismatch(counts: &Counts) -> String {
+    let Counts { missing, duplicate, out_of_order, expected, .. } = counts;
+    format!("{missing} missing, {duplicate} duplicate, {out_of_order} out of order, of {expected}")
+}
+
+/// A number with its noun: `1 room`, `2 rooms`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

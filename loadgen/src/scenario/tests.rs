@@ -1,0 +1,74 @@
+use super::*;
+
+fn scenario(text: &str) -> Result<Scenario, String> {
+    let options: Options = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+    let mode = options.mode.expect("a mode");
+    options.into_scenario(mode, 20_000).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_file_with_nothing_but_its_mode_is_complete() {
+    let fanout = scenario("mode = 'fanout'").expect("valid");
+    let Work::Fanout(publications) = fanout.work else { panic!("not a fan-out") };
+    assert_eq!(publications.pace, Pace::Closed { window: 1, burst: 1 });
+    assert_eq!(
+        (fanout.clients.connections, fanout.clients.rooms.as_slice()),
+        (1000, &["loadgen-0".into()][..])
+    );
+    let idle = scenario("mode = 'idle'").expect("valid");
+    let Work::Idle(work) = idle.work else { panic!("not idle") };
+    assert_eq!((work.at, idle.clients.rooms_per_connection), (vec![0, 1000], 0));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let table = [
+        ("target = 'http://h'", "target = \"http://h\" does not start with ws://"),
+        ("target = 'ws://127.0.0.1/ws'", "target = \"ws://127.0.0.1/ws\" does not name a host and a port"),
+        ("publish = 'tcp://h'", "publish = \"tcp://h\" does not start with redis:// or http://"),
+        ("connections = 0", "connections = 0 is out of bounds: 1 to 10000000"),
+        ("rooms_per_connection = 2", "rooms_per_connection = 2 is out of bounds: 1 to 1"),
+        ("size = 53", "size = 53 is out of bounds: 54 to 16777216"),
+        ("churn = -1.0", "churn = -1 is out of bounds: more than 0, at most 1000000"),
+        ("slow_share = 1.5", "slow_share = 1.5 is out of bounds: 0 to 1"),
+        (
+            "churn = 5.0",
+            "churn needs the open loop: set a rate, for a closed loop would wait for those who are away",
+        ),
+        ("send = ['x']", "send and ready are of the raw dialect: leave them out, or set dialect = \"raw\""),
+        ("connections = 60000\nprocesses = 3", "processes = 3 is out of bounds: 4 to 1024"),
+        ("rate = 0.0", "rate = 0 is out of bounds: more than 0, at most 10000000"),
+        ("window = 2\nburst = 3", "burst = 3 is out of bounds: 1 to 2"),
+        (
+            "window = 2\nrate = 3.0",
+            "window and burst are of the closed loop, rate is of the open one: leave one of them out",
+        ),
+        ("duration = '5'", "\"5\" is not a span: a number and ms, s, m or h, such as 500ms or 1.5s"),
+    ];
+    for (line, expected) in table {
+        assert_eq!(scenario(&format!("mode = 'fanout'\n{line}")), Err(expected.to_owned()), "{line}");
+    }
+    let descending = scenario("mode = 'idle'\nat = [5, 5]");
+    assert_eq!(descending, Err("at = [5, 5]: the numbers must rise".to_owned()));
+    let unknown = scenario("mode = 'fanout'\nconections = 1").expect_err("an unknown key");
+    assert!(unknown.starts_with("unknown field `conections`"), "{unknown}");
+}
+
+#[test]
+fn flags_win_over_the_file_and_a_loop_replaces_the_other() {
+    let file: Options =
+        toml::from_str("mode = 'fanout'\nconnections = 5\nrate = 10.0\nsize = 200").expect("valid");
+    let flags = Options { connections: Some(7), window: Some(3), ..Options::default() };
+    let scenario = flags.over(file).into_scenario(Mode::Fanout, 20_000).expect("valid");
+    let Work::Fanout(publications) = scenario.work else { panic!("not a fan-out") };
+    assert_eq!((scenario.clients.connections, publications.data_bytes), (7, 200));
+    assert_eq!(publications.pace, Pace::Closed { window: 3, burst: 1 });
+}
+
+#[test]
+fn connections_are_shared_among_as_many_processes_as_their_files_ask_for() {
+    for (connections, processes) in [(1, 1), (19_936, 1), (19_937, 2), (39_872, 2), (100_000, 6)] {
+        let scenario = scenario(&format!("mode = 'fanout'\nconnections = {connections}")).expect("valid");
+        assert_eq!(scenario.clients.processes, processes, "{connections} connections");
+    }
+}
