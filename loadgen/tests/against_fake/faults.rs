@@ -1,48 +1,9 @@
-//! The generator against a server whose faults are known: each is found, counted exactly, and told by the exit code.
-
-mod fake;
-
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+//! Each fault of a server is found, counted exactly, and told by the exit code.
 
 use serde_json::{Value, json};
 
-use self::fake::Fault;
-
-/// 20 publications of warm-up and 100 measured ones, to three members.
-const SHORT: &[&str] = &["-n", "3", "-r", "200", "--warmup", "100ms", "-d", "500ms"];
-
-/// How a run ended.
-struct Outcome {
-    exit_code: i32,
-    report: Value,
-    stdout: String,
-    stderr: String,
-}
-
-fn run(name: &str, fault: Fault, arguments: &[&str]) -> Outcome {
-    run_mode("fanout", name, fault, arguments)
-}
-
-fn run_mode(mode: &str, name: &str, fault: Fault, arguments: &[&str]) -> Outcome {
-    let address = fake::start(fault);
-    let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("loadgen-{name}.json"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-    command.args([mode, "--target", &format!("ws://{address}/ws"), "--patience", "1s"]);
-    command.args(["--publish", &format!("http://{address}/api/emit"), "--json"]).arg(&json).args(arguments);
-    let output = command.output().expect("the generator runs");
-    let report = fs::read(&json).map_or(Value::Null, |text| serde_json::from_slice(&text).expect("JSON"));
-    if !report.is_null() {
-        fs::remove_file(&json).expect("a file of ours");
-    }
-    Outcome {
-        exit_code: output.status.code().expect("an exit code"),
-        report,
-        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-    }
-}
+use crate::fake::Fault;
+use crate::generator::{Outcome, SHORT, run, run_mode};
 
 #[test]
 fn a_good_server_has_an_exact_ledger() {

@@ -1,7 +1,9 @@
-//! A server with faults on purpose: Ignis over WebSocket, and `POST /api/emit`, on blocking threads.
+//! A server with faults on purpose: WebSocket at `/ws` (Ignis), `/topics` (topic-session) and `/raw/ROOM`, and
+//! `POST` of Ignis publications, or of one text at `/text`, on blocking threads.
 //!
 //! Its faults touch the first member and messages only, never probes. It shares no code with the generator.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -33,6 +35,8 @@ pub enum Fault {
     Deaf,
     /// Every request takes 5 ms.
     Slow,
+    /// Messages are delivered one every 5 ms, however fast they come.
+    Sluggish,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +44,7 @@ struct Members {
     streams: Vec<TcpStream>,
     messages: u32,
     held_back: Option<Vec<u8>>,
+    queued: VecDeque<String>,
 }
 
 /// Starts a server, which lives as long as the process, and returns where it listens.
@@ -47,6 +52,18 @@ pub fn start(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound listener");
     let members = Arc::new(Mutex::new(Members::default()));
+    if fault == Fault::Sluggish {
+        let members = Arc::clone(&members);
+        thread::spawn(move || {
+            loop {
+                thread::sleep(Duration::from_millis(5));
+                let mut members = members.lock().expect("no panic");
+                if let Some(message) = members.queued.pop_front() {
+                    members.publish(&message, Fault::None);
+                }
+            }
+        });
+    }
     thread::spawn(move || {
         for stream in listener.incoming() {
             let (stream, members) = (stream.expect("a connection"), Arc::clone(&members));
@@ -63,22 +80,41 @@ fn serve(stream: TcpStream, fault: Fault, members: &Mutex<Members>) -> Option<()
     loop {
         let (request_line, content_length) = read_head(&mut reader)?;
         if request_line.starts_with("GET") {
-            return serve_member(reader, fault, members);
+            accept(reader.get_mut())?;
+            return match request_line.split(' ').nth(1)? {
+                "/topics" => serve_topic(reader, members),
+                path if path.starts_with("/raw/") => serve_raw(reader, path, members),
+                _ => serve_member(reader, fault, members),
+            };
         }
         let mut body = vec![0; content_length];
         reader.read_exact(&mut body).ok()?;
         if fault == Fault::Slow {
             thread::sleep(Duration::from_millis(5));
         }
+        if request_line.starts_with("POST /text") {
+            let text = String::from_utf8(body).expect("UTF-8");
+            members.lock().expect("no panic").publish(&text, fault)?;
+            answer(reader.get_mut())?;
+            continue;
+        }
         let body: Value = serde_json::from_slice(&body).expect("JSON");
         let publications = if let Value::Array(many) = body { many } else { vec![body] };
         for publication in publications {
             assert_eq!(publication["type"], "room");
             let message = format!(r#"{{"event":{},"data":{}}}"#, publication["event"], publication["data"]);
-            members.lock().expect("no panic").publish(&message, fault)?;
+            if fault == Fault::Sluggish {
+                members.lock().expect("no panic").later(message);
+            } else {
+                members.lock().expect("no panic").publish(&message, fault)?;
+            }
         }
-        reader.get_mut().write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}").ok()?;
+        answer(reader.get_mut())?;
     }
+}
+
+fn answer(stream: &mut TcpStream) -> Option<()> {
+    stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}").ok()
 }
 
 /// The request line and the length of the body.
@@ -97,14 +133,46 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
     }
 }
 
+fn accept(stream: &mut TcpStream) -> Option<()> {
+    let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ";
+    write!(stream, "{head}{accept}\r\n\r\n").ok()
+}
+
+/// The room is in the path; the member says hello, and is told to be welcome.
+fn serve_raw(mut reader: BufReader<TcpStream>, path: &str, members: &Mutex<Members>) -> Option<()> {
+    let mut stream = reader.get_ref().try_clone().ok()?;
+    let hello = read_frame(&mut reader)?;
+    assert_eq!(format!("/raw/{}", String::from_utf8_lossy(&hello)), path, "the room, twice");
+    members.lock().expect("no panic").streams.push(stream.try_clone().ok()?);
+    stream.write_all(&frame(1, br#"{"state":"welcome"}"#)).ok()?;
+    while read_frame(&mut reader).is_some() {}
+    None
+}
+
+/// Accepts the token "good" only, and answers in order.
+fn serve_topic(mut reader: BufReader<TcpStream>, members: &Mutex<Members>) -> Option<()> {
+    let mut stream = reader.get_ref().try_clone().ok()?;
+    let mut say = |text: &str| stream.write_all(&frame(1, text.as_bytes())).ok();
+    say(r#"{"action":"connect","message":"connection established"}"#)?;
+    say(r#"{"action":"session","message":"waiting for create session","session":"s1"}"#)?;
+    loop {
+        let message: Value = serde_json::from_slice(&read_frame(&mut reader)?).expect("JSON");
+        assert_eq!(message["session"], "s1");
+        match (message["action"].as_str()?, message["context"].as_str()?) {
+            ("authorization", "good") => say(r#"{"action":"session","message":"session authenticated"}"#)?,
+            ("authorization", _) => say(r#"{"action":"session","message":"session unauthorized"}"#)?,
+            ("subscribe", _) => {
+                members.lock().expect("no panic").streams.push(reader.get_ref().try_clone().ok()?);
+                say(r#"{"action":"subscribe","message":"context subscribed"}"#)?;
+            }
+            (action, _) => panic!("the generator does not ask for {action}"),
+        }
+    }
+}
+
 fn serve_member(mut reader: BufReader<TcpStream>, fault: Fault, members: &Mutex<Members>) -> Option<()> {
     let mut stream = reader.get_ref().try_clone().ok()?;
-    let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-    write!(
-        stream,
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    )
-    .ok()?;
     loop {
         let message: Value = serde_json::from_slice(&read_frame(&mut reader)?).expect("JSON");
         match message["event"].as_str() {
@@ -164,6 +232,15 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Members {
+    /// Queues a message; probes overtake, so that a phase can begin.
+    fn later(&mut self, message: String) {
+        if message.contains("\"lg1p") {
+            self.queued.push_front(message)
+        } else {
+            self.queued.push_back(message)
+        }
+    }
+
     fn publish(&mut self, message: &str, fault: Fault) -> Option<()> {
         let whole = frame(1, message.as_bytes());
         let is_probe = message.contains("\"lg1p");

@@ -1,0 +1,8 @@
+//! The generator against a server whose faults are known.
+
+mod dialects;
+mod fake;
+mod faults;
+mod generator;
+mod judgement;
+mod trouble;
