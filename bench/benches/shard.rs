@@ -3,12 +3,13 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use shardcast_bench::{Bench, OneRoom, messages};
 
 /// Everybody in the same rooms.
 fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan_out");
+    group.sampling_mode(SamplingMode::Flat);
     let frame = messages::server_frame();
     for (members, messages, rooms_each) in [
         (1, 1, 1),
@@ -43,6 +44,7 @@ fn fan_out(c: &mut Criterion) {
 /// Many rooms, one message to each in a turn. With several rooms each, no two clients are in the same ones.
 fn fan_out_to_rooms(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan_out_to_rooms");
+    group.sampling_mode(SamplingMode::Flat);
     let frame = messages::server_frame();
     for (rooms, members, rooms_each) in
         [(1_000, 1, 1), (1_000, 10, 1), (100, 100, 1), (1_000, 10, 10), (1_000, 100, 100)]
@@ -71,6 +73,7 @@ fn outbox(c: &mut Criterion) {
     const MESSAGES: usize = 16;
     type Turns = fn(&mut OneRoom, usize) -> usize;
     let mut group = c.benchmark_group("outbox");
+    group.sampling_mode(SamplingMode::Flat);
     let mut room = OneRoom::new(MEMBERS);
     let turns: [(&str, Turns, usize); 4] = [
         ("shared_burst", OneRoom::shared_burst, MEMBERS * MESSAGES),
