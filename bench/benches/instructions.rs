@@ -20,7 +20,7 @@ use shardcast_wire::ignis::envelope;
 use shardcast_wire::message::{Assembler, Limits};
 
 /// Names in the directory, and look-ups. Its maps are hashed under random keys: over so many look-ups a run differs
-/// from the next by less than 0.1 %.
+/// from the next by some 0.1 %.
 const NAMES: usize = 1_000;
 
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1_024 };
