@@ -52,7 +52,8 @@ fn envelopes(c: &mut Criterion) {
 }
 
 fn client_messages(c: &mut Criterion) {
-    c.bench_function("client_message/join", |b| {
+    let mut group = c.benchmark_group("client_message");
+    group.bench_function("join", |b| {
         b.iter(|| {
             matches!(
                 ignis::parse(black_box(r#"{"event":"join","data":{"rooms":["a","b"]}}"#)),
@@ -60,6 +61,7 @@ fn client_messages(c: &mut Criterion) {
             )
         });
     });
+    group.finish();
 }
 
 criterion_group! {
