@@ -3,15 +3,18 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shardcast_bench::Bench;
-use shardcast_wire::frame;
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use shardcast_bench::{Bench, OneRoom, messages};
 
+/// Everybody in the same rooms.
 fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan_out");
-    let frame = Bytes::from(frame::text(&"x".repeat(128)));
+    group.sampling_mode(SamplingMode::Flat);
+    let frame = messages::server_frame();
     for (members, messages, rooms_each) in [
+        (1, 1, 1),
+        (10, 1, 1),
+        (100, 1, 1),
         (1_000, 1, 1),
         (1_000, 4, 1),
         (1_000, 16, 1),
@@ -21,7 +24,7 @@ fn fan_out(c: &mut Criterion) {
         (10_000, 16, 1),
     ] {
         let names: Vec<String> = (0..rooms_each).map(|index| format!("room-{index}")).collect();
-        let mut bench = Bench::new(members, &names);
+        let mut bench = Bench::new(members, |_| names.clone());
         let rooms: Vec<Arc<str>> = names.iter().map(|name| Arc::from(name.as_str())).collect();
         group.throughput(Throughput::Elements((members * messages) as u64));
         let id =
@@ -29,7 +32,7 @@ fn fan_out(c: &mut Criterion) {
         group.bench_function(id, |b| {
             b.iter(|| {
                 for index in 0..messages {
-                    bench.publish(&rooms[index % rooms_each], &frame);
+                    bench.publish(&rooms[index % rooms_each], &frame, None);
                 }
                 black_box(bench.flush())
             });
@@ -38,13 +41,72 @@ fn fan_out(c: &mut Criterion) {
     group.finish();
 }
 
-fn receive(c: &mut Criterion) {
-    let mut bench = Bench::new(1, &["room".to_owned()]);
-    let id = bench.clients[0];
-    c.bench_function("receive/heartbeat", |b| {
-        b.iter(|| bench.receive_text(black_box(id), r#"{"event":"heartbeat"}"#));
-    });
+/// Many rooms, one message to each in a turn. With several rooms each, no two clients are in the same ones.
+fn fan_out_to_rooms(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fan_out_to_rooms");
+    group.sampling_mode(SamplingMode::Flat);
+    let frame = messages::server_frame();
+    for (rooms, members, rooms_each) in
+        [(1_000, 1, 1), (1_000, 10, 1), (100, 100, 1), (1_000, 10, 10), (1_000, 100, 100)]
+    {
+        let clients = rooms * members / rooms_each;
+        let mut bench = Bench::new(clients, |client| {
+            (client..client + rooms_each).map(|index| format!("room-{}", index % rooms)).collect()
+        });
+        let names: Vec<Arc<str>> = (0..rooms).map(|index| format!("room-{index}").into()).collect();
+        group.throughput(Throughput::Elements((rooms * members) as u64));
+        let id = format!("{rooms}_rooms/{members}_members/{rooms_each}_rooms_each");
+        group.bench_function(BenchmarkId::from_parameter(id), |b| {
+            b.iter(|| {
+                for room in &names {
+                    bench.publish(room, &frame, None);
+                }
+                black_box(bench.flush())
+            });
+        });
+    }
+    group.finish();
 }
 
-criterion_group!(benches, fan_out, receive);
+fn outbox(c: &mut Criterion) {
+    const MEMBERS: usize = 1_000;
+    const MESSAGES: usize = 16;
+    type Turns = fn(&mut OneRoom, usize) -> usize;
+    let mut group = c.benchmark_group("outbox");
+    group.sampling_mode(SamplingMode::Flat);
+    let mut room = OneRoom::new(MEMBERS);
+    let turns: [(&str, Turns, usize); 4] = [
+        ("shared_burst", OneRoom::shared_burst, MEMBERS * MESSAGES),
+        ("own_backlog", OneRoom::own_backlog, 2 * MEMBERS * MESSAGES),
+        ("excluded", OneRoom::excluded, MEMBERS * MESSAGES - 1),
+        ("excluded_senders", OneRoom::excluded_senders, (MEMBERS - 1) * MESSAGES),
+    ];
+    for (name, turns, deliveries) in turns {
+        group.throughput(Throughput::Elements(deliveries as u64));
+        group.bench_function(name, |b| b.iter(|| turns(&mut room, black_box(MESSAGES))));
+    }
+    group.finish();
+}
+
+fn receive(c: &mut Criterion) {
+    let mut bench = Bench::new(1, |_| vec!["room".to_owned()]);
+    let id = bench.clients()[0];
+    let heartbeat = messages::client_frame(r#"{"event":"heartbeat"}"#);
+    // The frame is unmasked in place, so each round begins with a copy of its 32 bytes.
+    let mut bytes = heartbeat.clone();
+    let mut group = c.benchmark_group("receive");
+    group.bench_function("heartbeat", |b| {
+        b.iter(|| {
+            bytes.copy_from_slice(&heartbeat);
+            bench.receive(id, black_box(&mut bytes));
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = shardcast_bench::settings();
+    targets = fan_out, fan_out_to_rooms, outbox, receive
+}
 criterion_main!(benches);

@@ -20,8 +20,8 @@ use crate::status::Status;
 /// Between two lines about bad messages; whoever publishes them decides how many there are.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Receives for one process.
-pub(super) struct Inbound {
+/// The receiving end of one process: from the payload of a message to mail in the shards' boxes.
+pub struct Inbound {
     server_id: String,
     mount: MountId,
     router: Arc<Router>,
@@ -31,12 +31,14 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(server_id: String, mount: MountId, router: Arc<Router>, status: Arc<Status>) -> Self {
+    /// Receives for the clients of `mount`. Messages of `server_id` are the process' own and are skipped.
+    pub fn new(server_id: String, mount: MountId, router: Arc<Router>, status: Arc<Status>) -> Self {
         Self { server_id, mount, router, status, scratch: Scratch::default(), log: LogLimit::default() }
     }
 
-    /// Takes one message from one of the Ignis channels. Never panics.
-    pub(super) fn handle(&mut self, message: &[u8]) {
+    /// Takes the payload of one message from one of the Ignis channels. What is no Ignis message is counted in the
+    /// status and dropped. Never panics.
+    pub fn handle(&mut self, message: &[u8]) {
         count(&self.status.process.redis_received);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.route(message)));
         match outcome {

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use self::backoff::Backoff;
-use self::inbound::Inbound;
+pub use self::inbound::Inbound;
 use self::link::Link;
 use self::publisher::{Outgoing, Publisher};
 use self::subscriber::Subscriber;

@@ -1,0 +1,165 @@
+//! A shard with clients in rooms, driven without sockets.
+//!
+//! Does what the driver does, in its order, and no more, so that what is measured is the shard.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::flush::Written;
+use shardcast_shard::{
+    Ask, ClientRef, ConnId, Dialect, Effect, Identity, IgnisSettings, Mail, Mount, MountId, Now, Shard,
+    ShardConfig, ShardId, SlowConsumer, Verdict,
+};
+use shardcast_wire::{http, message};
+
+use crate::messages;
+
+/// The time of everything: nothing is due.
+pub const NOW: Now = Now { ms: 1, unix_ms: 1_795_000_000_000 };
+
+/// The shard of a [`Bench`].
+pub const SHARD: ShardId = ShardId(0);
+
+/// A shard and its clients.
+pub struct Bench {
+    shard: Shard,
+    clients: Vec<ConnId>,
+    /// Whose socket was full.
+    awaiting: Vec<ConnId>,
+    /// The batch: who is offered how many bytes.
+    offered: Vec<(ConnId, usize)>,
+}
+
+impl Bench {
+    /// `client_count` authenticated clients, client `i` in the rooms `rooms_of(i)`.
+    pub fn new(client_count: usize, rooms_of: impl Fn(usize) -> Vec<String>) -> Self {
+        let shard = Shard::new(SHARD, Arc::new(config()), 1, NOW);
+        let mut bench = Self { shard, clients: Vec::new(), awaiting: Vec::new(), offered: Vec::new() };
+        for index in 0..client_count {
+            let rooms: Vec<String> = rooms_of(index).iter().map(|room| format!("{room:?}")).collect();
+            let join = format!(r#"{{"event":"join","data":{{"rooms":[{}]}}}}"#, rooms.join(","));
+            let entropy = (index as u128).to_le_bytes();
+            let id = bench.shard.handle_accept(NOW, entropy).expect("there is room");
+            bench.receive(id, &mut UPGRADE.to_vec());
+            bench.receive(id, &mut messages::client_frame(AUTHENTICATE));
+            bench.receive(id, &mut messages::client_frame(&join));
+            bench.clients.push(id);
+            bench.flush();
+        }
+        bench
+    }
+
+    /// Its clients.
+    pub fn clients(&self) -> &[ConnId] {
+        &self.clients
+    }
+
+    /// Publishes a frame to a room, but not to those in `exclude`.
+    pub fn publish(&mut self, room: &Arc<str>, frame: &Bytes, exclude: Option<&Arc<[ClientRef]>>) {
+        let mail = Mail::Room {
+            mount: MountId(0),
+            room: room.clone(),
+            own: None,
+            frame: frame.clone(),
+            exclude: exclude.cloned(),
+        };
+        self.shard.handle_mail(NOW, mail);
+    }
+
+    /// What a client sent, unmasked in place.
+    pub fn receive(&mut self, id: ConnId, bytes: &mut [u8]) {
+        let mut used = 0;
+        while used < bytes.len() {
+            used += self.shard.handle_bytes(NOW, id, &mut bytes[used..]);
+            self.effects();
+        }
+    }
+
+    /// Ends the turn. Every socket takes all it is offered. Returns the bytes taken.
+    pub fn flush(&mut self) -> usize {
+        self.flush_into(|_, offered| offered)
+    }
+
+    /// Ends the turn. `take` says how many of the offered bytes a socket takes. Returns the bytes taken.
+    pub fn flush_into(&mut self, mut take: impl FnMut(ConnId, usize) -> usize) -> usize {
+        let mut total = 0;
+        self.effects();
+        let mut offered = std::mem::take(&mut self.offered);
+        while self.shard.poll_writes() {
+            offered.clear();
+            offered.extend(self.shard.writes().map(|(id, bytes)| (id, bytes.len())));
+            for (index, &(id, len)) in offered.iter().enumerate() {
+                let took = take(id, len);
+                total += took;
+                self.shard.handle_written(NOW, index, Written::Took(took));
+            }
+        }
+        self.offered = offered;
+        self.effects();
+        total
+    }
+
+    /// All sockets that were full take bytes again. Returns how many that are.
+    pub fn resume(&mut self) -> usize {
+        for &id in &self.awaiting {
+            self.shard.handle_writable(id);
+        }
+        let resumed = self.awaiting.len();
+        self.awaiting.clear();
+        resumed
+    }
+
+    fn effects(&mut self) {
+        while let Some(effect) = self.shard.poll_effect() {
+            let verdict = match effect {
+                Effect::Ask(Ask::Authenticate { conn, .. }) => {
+                    Verdict::Auth { conn, outcome: AuthOutcome::Accepted(Identity::default()) }
+                }
+                Effect::Ask(Ask::ValidateRooms { conn, rooms, .. }) => Verdict::Rooms { conn, rooms },
+                Effect::AwaitWritable(id) => {
+                    self.awaiting.push(id);
+                    continue;
+                }
+                _ => continue,
+            };
+            self.shard.handle_verdict(NOW, verdict);
+        }
+    }
+}
+
+const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const AUTHENTICATE: &str = r#"{"event":"authenticate","data":{"token":"t"}}"#;
+
+fn config() -> ShardConfig {
+    let ignis = IgnisSettings {
+        default_rooms: [].into(),
+        auth_timeout_ms: 5_000,
+        heartbeat_interval_ms: 30_000,
+        heartbeat_timeout_ms: 90_000,
+        forward_messages: false,
+        tell_lifecycle: false,
+    };
+    ShardConfig {
+        conns_max: 1_000_000,
+        outbox_bytes_total_max: 1 << 30,
+        input_bytes_total_max: 1 << 30,
+        rooms_per_conn_max: 1_000,
+        rooms_max: 1_000_000,
+        asks_per_conn_max: 64,
+        handshake_timeout_ms: 10_000,
+        close_timeout_ms: 2_000,
+        head: http::HeadLimits::default(),
+        mounts: vec![Mount {
+            path: "/ws".to_owned(),
+            dialect: Dialect::Ignis(ignis),
+            messages: message::Limits { message_bytes_max: 131_072, fragments_max: 1_024 },
+            outbox_bytes_max: 16 << 20,
+            outbox_messages_max: 262_144,
+            slow_consumer: SlowConsumer::DropNewest,
+            idle_timeout_ms: 60_000,
+            send_pings: true,
+        }],
+    }
+}
