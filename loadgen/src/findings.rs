@@ -39,6 +39,7 @@ impl Findings<'_> {
             server_cores: server.as_ref().map(|server| server.cores),
             server_cores_waited_for: server.as_ref().map_or(0.0, |server| server.cores_waited_for),
             lag_thirds_ns: published.lag_thirds_ns,
+            own_lag_thirds_ns: published.own_lag_thirds_ns,
             pace: phase.pace,
         });
         let is_told = verdict.is_of_server() && books.closed.total.missing == 0;

@@ -12,8 +12,10 @@ use crate::scenario::Pace;
 const BUSY_SHARE_MAX: f64 = 0.9;
 /// A server that waits for its CPU for more than this many cores' worth of time has to share it.
 const SERVER_WAITS_MAX: f64 = 0.25;
-/// A send lag that stays below this does not count as growing, in nanoseconds.
+/// A lag that stays below this does not count as growing, in nanoseconds.
 const LAG_NS_MIN: u64 = 1_000_000;
+/// A generator that is later than this on average is not keeping its schedule, growing or not, in nanoseconds.
+const OWN_LAG_NS_MAX: u64 = 10_000_000;
 
 /// What was seen while measuring.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Observed {
     pub(crate) server_cores_waited_for: f64,
     /// Mean lag of sending in the first and the last third of the time, in nanoseconds.
     pub(crate) lag_thirds_ns: (u64, u64),
+    /// The part of it that is the generator's own: not spent waiting for who takes the publications.
+    pub(crate) own_lag_thirds_ns: (u64, u64),
     /// When publications were due.
     pub(crate) pace: Pace,
 }
@@ -42,6 +46,8 @@ pub(crate) enum Verdict {
     Machine { cores_waited_for: f64 },
     /// The server.
     Server { cores: f64 },
+    /// Who takes the publications, and could not keep up: no capacity can be told.
+    Publishing { first_us: u64, last_us: u64 },
     /// Nobody: the pace asked for no more.
     Nobody,
 }
@@ -49,19 +55,27 @@ pub(crate) enum Verdict {
 impl Verdict {
     /// Judges what was seen; in doubt against the generator.
     pub(crate) fn of(observed: &Observed) -> Self {
-        let (first_ns, last_ns) = observed.lag_thirds_ns;
         let is_open = matches!(observed.pace, Pace::Open { .. });
+        let grows =
+            |(first_ns, last_ns): (u64, u64)| is_open && last_ns > LAG_NS_MIN && last_ns > 2 * first_ns;
+        let (first_ns, last_ns) = observed.own_lag_thirds_ns;
+        let is_late = is_open && (first_ns + last_ns) / 2 > OWN_LAG_NS_MAX;
         if observed.generator_share > BUSY_SHARE_MAX {
-            Self::GeneratorBusy { share: observed.generator_share }
-        } else if is_open && last_ns > LAG_NS_MIN && last_ns > 2 * first_ns {
-            Self::GeneratorLate { first_us: first_ns / 1_000, last_us: last_ns / 1_000 }
-        } else if observed.server_cores_waited_for > SERVER_WAITS_MAX {
-            Self::Machine { cores_waited_for: observed.server_cores_waited_for }
-        } else {
-            match observed.server_cores {
-                Some(cores) if cores > BUSY_SHARE_MAX => Self::Server { cores },
-                _ => Self::Nobody,
+            return Self::GeneratorBusy { share: observed.generator_share };
+        }
+        if is_late || grows(observed.own_lag_thirds_ns) {
+            return Self::GeneratorLate { first_us: first_ns / 1_000, last_us: last_ns / 1_000 };
+        }
+        if observed.server_cores_waited_for > SERVER_WAITS_MAX {
+            return Self::Machine { cores_waited_for: observed.server_cores_waited_for };
+        }
+        let (first_ns, last_ns) = observed.lag_thirds_ns;
+        match observed.server_cores {
+            Some(cores) if cores > BUSY_SHARE_MAX => Self::Server { cores },
+            _ if grows(observed.lag_thirds_ns) => {
+                Self::Publishing { first_us: first_ns / 1_000, last_us: last_ns / 1_000 }
             }
+            _ => Self::Nobody,
         }
     }
 
@@ -94,6 +108,12 @@ impl fmt::Display for Verdict {
                 )
             }
             Self::Server { cores } => write!(f, "server-bound: it used {cores:.2} cores"),
+            Self::Publishing { first_us, last_us } => {
+                write!(
+                    f,
+                    "publishing-bound: who takes the publications was {first_us} µs behind at first, {last_us} µs at last"
+                )
+            }
             Self::Nobody => write!(f, "neither side was at its limit"),
         }
     }
@@ -108,21 +128,37 @@ mod tests {
         let open = Pace::Open { per_second: 100.0 };
         let closed = Pace::Closed { window: 1, burst: 1 };
         let late = Verdict::GeneratorLate { first_us: 600, last_us: 2_000 };
+        let always_late = Verdict::GeneratorLate { first_us: 11_000, last_us: 10_000 };
+        let publishing = Verdict::Publishing { first_us: 600, last_us: 2_000 };
         let machine = Verdict::Machine { cores_waited_for: 0.3 };
+        let (none, grown) = ((0, 0), (600_000, 2_000_000));
+        let server = Verdict::Server { cores: 1.0 };
         let table = [
-            (0.95, Some(1.0), 0.3, (0, 0), closed, Verdict::GeneratorBusy { share: 0.95 }),
-            (0.90, Some(0.95), 0.2, (0, 0), closed, Verdict::Server { cores: 0.95 }),
-            (0.50, Some(0.95), 0.3, (0, 0), closed, machine),
-            (0.50, Some(0.50), 0.0, (0, 0), closed, Verdict::Nobody),
-            (0.50, None, 0.0, (0, 0), closed, Verdict::Nobody),
-            (0.50, Some(1.0), 0.3, (600_000, 2_000_000), open, late),
-            (0.50, Some(1.0), 0.0, (600_000, 2_000_000), closed, Verdict::Server { cores: 1.0 }),
-            (0.50, Some(0.5), 0.0, (1_500_000, 2_000_000), open, Verdict::Nobody),
-            (0.50, Some(0.5), 0.0, (10, 900_000), open, Verdict::Nobody),
+            (0.95, Some(1.0), 0.3, none, none, closed, Verdict::GeneratorBusy { share: 0.95 }),
+            (0.90, Some(0.95), 0.2, none, none, closed, Verdict::Server { cores: 0.95 }),
+            (0.50, Some(0.95), 0.3, none, none, closed, machine),
+            (0.50, Some(0.50), 0.0, none, none, closed, Verdict::Nobody),
+            (0.50, None, 0.0, none, none, closed, Verdict::Nobody),
+            (0.50, Some(1.0), 0.3, grown, grown, open, late),
+            (0.50, Some(0.5), 0.0, (11_000_000, 10_000_000), (11_000_000, 10_000_000), open, always_late),
+            (0.50, Some(1.0), 0.0, grown, grown, closed, server),
+            (0.50, Some(1.0), 0.0, grown, none, open, server),
+            (0.50, Some(0.5), 0.0, grown, none, open, publishing),
+            (0.50, Some(0.5), 0.0, (1_500_000, 2_000_000), none, open, Verdict::Nobody),
+            (0.50, Some(0.5), 0.0, (10, 900_000), (10, 900_000), open, Verdict::Nobody),
         ];
-        for (generator_share, server_cores, server_cores_waited_for, lag_thirds_ns, pace, expected) in table {
-            let observed =
-                Observed { generator_share, server_cores, server_cores_waited_for, lag_thirds_ns, pace };
+        for (generator_share, server_cores, server_cores_waited_for, lag_thirds_ns, own, pace, expected) in
+            table
+        {
+            let own_lag_thirds_ns = own;
+            let observed = Observed {
+                generator_share,
+                server_cores,
+                server_cores_waited_for,
+                lag_thirds_ns,
+                own_lag_thirds_ns,
+                pace,
+            };
             assert_eq!(Verdict::of(&observed), expected, "{observed:?}");
         }
     }

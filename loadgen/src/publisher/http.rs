@@ -208,17 +208,42 @@ mod tests {
     use crate::dialect::Dialect;
     use crate::stamp::{DATA_BYTES_MIN, Kind};
 
-    #[test]
-    fn a_server_that_does_not_answer_is_not_waited_for_forever() {
+    const STAMP: Stamp = Stamp { kind: Kind::Message, run: 0, room: 0, sequence: 0, number: 0, due_ns: 0 };
+
+    fn listener_and_sink(pipeline: u32) -> (TcpListener, HttpSink) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/", listener.local_addr().expect("a bound listener"));
-        let options = ViaOptions { url, pipeline: Some(2), ..ViaOptions::default() };
+        let options = ViaOptions { url, pipeline: Some(pipeline), ..ViaOptions::default() };
         let Ok(Via::Http(via)) = Via::new(Dialect::Ignis, options) else { panic!("HTTP") };
-        let mut sink = HttpSink::connect(&via, &["r".to_owned()], DATA_BYTES_MIN).expect("a connection");
+        let sink = HttpSink::connect(&via, &["r".to_owned()], DATA_BYTES_MIN).expect("a connection");
+        (listener, sink)
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_not_waited_for_forever() {
+        let (_listener, mut sink) = listener_and_sink(2);
         sink.stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a span");
-        let stamp = Stamp { kind: Kind::Message, run: 0, room: 0, sequence: 0, number: 0, due_ns: 0 };
-        sink.publish(&[stamp]).expect("one may be in flight without waiting");
-        let outcome = sink.publish(&[stamp]);
+        sink.publish(&[STAMP]).expect("one may be in flight without waiting");
+        let outcome = sink.publish(&[STAMP]);
         assert!(matches!(outcome, Err(PublishError::Silent { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_connection_closed_without_a_word_is_replaced_when_nothing_is_in_flight() {
+        let (listener, mut sink) = listener_and_sink(2);
+        for farewell in ["", "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"] {
+            sink.publish(&[STAMP]).expect("one may be in flight without waiting");
+            let (mut stream, _) = listener.accept().expect("a connection");
+            stream.read_exact(&mut [0; 1]).expect("a request");
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("an answer");
+            sink.finish().expect("answered");
+            stream.write_all(farewell.as_bytes()).expect("a farewell");
+            drop(stream);
+        }
+        sink.publish(&[STAMP]).expect("on a third connection");
+        let (stream, _) = listener.accept().expect("a third connection");
+        drop(stream);
+        let outcome = sink.finish();
+        assert!(matches!(outcome, Err(PublishError::Unanswered { unanswered: 1, .. })), "{outcome:?}");
     }
 }

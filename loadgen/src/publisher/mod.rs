@@ -41,7 +41,6 @@ const WAIT_MAX: Duration = Duration::from_millis(50);
 const QUIET_ENOUGH: Duration = Duration::from_secs(1);
 /// Most publications handed to a sink at a time, so that the first ones leave before the last are written down.
 const BATCH_MAX: u32 = 64;
-
 /// Longest wait for a connection, for an answer, and for a server to take in what is sent.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -55,8 +54,8 @@ pub(crate) enum PublishError {
     #[error("nothing moved on the connection to {address} for {waited:?}, and publications are unanswered")]
     Silent { address: SocketAddr, waited: Duration },
     #[error(
-        "{address} closed the connection and left {unanswered} requests unanswered: if it takes a limited number \
-         of requests a connection, send each after the last is answered (publish_pipeline = 1)"
+        "{address} closed the connection and left {unanswered} requests unanswered: a server that takes a limited \
+         number of them has to announce the last (`Connection: close`), and publish_pipeline has to be 1"
     )]
     Unanswered { address: SocketAddr, unanswered: usize },
     #[error("{address} refused {command}: {answer}")]
@@ -114,6 +113,8 @@ pub(crate) struct Published {
     pub(crate) lag: Latencies,
     /// Mean lag in the first and the last third of the measured time, in nanoseconds.
     pub(crate) lag_thirds_ns: (u64, u64),
+    /// The same without the time spent waiting for who takes the publications.
+    pub(crate) own_lag_thirds_ns: (u64, u64),
     /// A closed loop ended early, waiting for what does not arrive.
     pub(crate) is_stalled: bool,
 }
@@ -132,6 +133,9 @@ pub(crate) struct Publisher {
     /// Numbers that concern each thread and are not known to be complete there, oldest first.
     outstanding: Vec<VecDeque<u32>>,
     lags_ns: Vec<u64>,
+    own_lags_ns: Vec<u64>,
+    /// When the sink last took what it was given.
+    taken_ns: u64,
 }
 
 impl Publisher {
@@ -156,6 +160,8 @@ impl Publisher {
             outstanding: vec![VecDeque::new(); board.threads()],
             due_ns: Vec::new(),
             lags_ns: Vec::new(),
+            own_lags_ns: Vec::new(),
+            taken_ns: 0,
         })
     }
 
@@ -165,6 +171,7 @@ impl Publisher {
         self.publications.pace = pace;
         self.due_ns.clear();
         self.lags_ns.clear();
+        self.own_lags_ns.clear();
         self.outstanding.iter_mut().for_each(VecDeque::clear);
     }
 
@@ -218,6 +225,7 @@ impl Publisher {
     pub(crate) fn begin_measuring(&mut self) {
         self.board.orders().measured_from.store(self.due_ns.len() as u32, Ordering::Relaxed);
         self.lags_ns.clear();
+        self.own_lags_ns.clear();
     }
 
     /// What was published in this phase.
@@ -226,13 +234,11 @@ impl Publisher {
         for lag_ns in &self.lags_ns {
             lag.record(0, *lag_ns);
         }
-        let third = self.lags_ns.len() / 3;
-        let mean = |lags: &[u64]| lags.iter().sum::<u64>() / (lags.len() as u64).max(1);
-        let lag_thirds_ns = (mean(&self.lags_ns[..third]), mean(&self.lags_ns[self.lags_ns.len() - third..]));
+        let (lag_thirds_ns, own_lag_thirds_ns) = (thirds(&self.lags_ns), thirds(&self.own_lags_ns));
         let due_ns = std::mem::take(&mut self.due_ns);
         let measured_from =
             self.board.orders().measured_from.load(Ordering::Relaxed).min(due_ns.len() as u32);
-        Published { due_ns, measured_from, lag, lag_thirds_ns, is_stalled }
+        Published { due_ns, measured_from, lag, lag_thirds_ns, own_lag_thirds_ns, is_stalled }
     }
 
     fn closed_loop(&mut self, window: u32, burst: u32, span: Duration) -> Result<bool, PublishError> {
@@ -287,8 +293,13 @@ impl Publisher {
                 }
             }
             self.board.orders().published.store(self.due_ns.len() as u32, Ordering::Release);
+            // Waiting for the sink has made late what was due while it took its time.
+            let (before, taken_ns) = (now_ns(), self.taken_ns);
             self.sink.publish(&batch)?;
             let now = now_ns();
+            self.taken_ns = now;
+            self.own_lags_ns
+                .extend(batch.iter().map(|stamp| before.saturating_sub(stamp.due_ns.max(taken_ns))));
             self.lags_ns.extend(batch.iter().map(|stamp| now.saturating_sub(stamp.due_ns)));
         }
         Ok(())
@@ -333,4 +344,11 @@ impl Publisher {
         }
         true
     }
+}
+
+/// Means of the first and the last third.
+fn thirds(lags_ns: &[u64]) -> (u64, u64) {
+    let third = lags_ns.len() / 3;
+    let mean = |lags_ns: &[u64]| lags_ns.iter().sum::<u64>() / (lags_ns.len() as u64).max(1);
+    (mean(&lags_ns[..third]), mean(&lags_ns[lags_ns.len() - third..]))
 }

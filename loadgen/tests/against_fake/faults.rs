@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fake::Fault;
-use crate::generator::{Outcome, SHORT, run, run_mode};
+use crate::generator::{Outcome, SHORT, run, run_held_up, run_mode};
 
 #[test]
 fn a_good_server_has_an_exact_ledger() {
@@ -85,14 +85,23 @@ fn a_stall_of_a_second_shows_in_the_percentiles() {
 }
 
 #[test]
-fn a_generator_that_falls_behind_tells_no_capacity() {
-    let arguments = ["-n", "1", "-r", "20000", "--warmup", "0s", "-d", "300ms"];
-    let Outcome { exit_code, report, stdout, .. } = run("behind", Fault::Slow, &arguments);
+fn a_generator_that_is_held_up_tells_no_capacity() {
+    let arguments = ["-n", "1", "-r", "200", "--warmup", "0s", "-d", "1500ms"];
+    // Four fifths of the time it does not run.
+    let Outcome { exit_code, report, stdout, .. } = run_held_up("held-up", Fault::None, &arguments);
     assert_eq!(exit_code, 0);
-    let limit = report["verdict"]["limit"].as_str().expect("a verdict");
-    assert!(["generator_late", "generator_busy"].contains(&limit), "{limit}");
+    assert_eq!(report["verdict"]["limit"], "generator_late", "{stdout}");
     assert_eq!(report["deliveries_per_second"], Value::Null);
     assert!(stdout.contains("generator-bound") && stdout.contains("not told"), "{stdout}");
+}
+
+#[test]
+fn a_place_to_publish_that_takes_its_time_is_no_fault_of_the_generator_and_no_capacity_either() {
+    let arguments = ["-n", "1", "-r", "20000", "--warmup", "0s", "-d", "300ms"];
+    let Outcome { exit_code, report, stdout, .. } = run("slow-sink", Fault::Slow, &arguments);
+    assert_eq!(exit_code, 0);
+    assert_eq!(report["verdict"]["limit"], "publishing", "{stdout}");
+    assert_eq!(report["deliveries_per_second"], Value::Null);
 }
 
 #[test]

@@ -5,4 +5,5 @@ mod fake;
 mod faults;
 mod generator;
 mod judgement;
+mod publishing;
 mod trouble;

@@ -1,16 +1,22 @@
-//! A server with faults on purpose: WebSocket at `/ws` (Ignis), `/topics` (topic-session) and `/raw/ROOM`, and
-//! `POST` of Ignis publications, or of one text at `/text`, on blocking threads.
+//! A server with faults on purpose: WebSocket at `/ws` (Ignis), `/topics` (topic-session) and `/raw/ROOM`, and `POST`
+//! to any path, on blocking threads.
 //!
-//! Its faults touch the first member and messages only, never probes. It shares no code with the generator.
+//! Its faults touch the first member and messages only, never probes. Whatever is published, every member receives
+//! the stamps in it, rooms or not. It shares no code with the generator.
+
+pub mod post;
+pub mod redis;
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use self::post::{Answers, Posts};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,89 +53,88 @@ struct Members {
     queued: VecDeque<String>,
 }
 
-/// Starts a server, which lives as long as the process, and returns where it listens.
+/// A server, which lives as long as the process.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    /// Where it listens.
+    pub address: SocketAddr,
+    fault: Fault,
+    members: Arc<Mutex<Members>>,
+    posts: Arc<Posts>,
+}
+
+/// Starts a server and returns where it listens.
 pub fn start(fault: Fault) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("a bound listener");
-    let members = Arc::new(Mutex::new(Members::default()));
-    if fault == Fault::Sluggish {
-        let members = Arc::clone(&members);
-        thread::spawn(move || {
-            loop {
-                thread::sleep(Duration::from_millis(5));
-                let mut members = members.lock().expect("no panic");
-                if let Some(message) = members.queued.pop_front() {
-                    members.publish(&message, Fault::None);
+    Fake::start(fault, Answers::Plain).address
+}
+
+impl Fake {
+    /// Starts a server that answers requests in this way.
+    pub fn start(fault: Fault, answers: Answers) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound listener");
+        let fake = Self { address, fault, members: Arc::default(), posts: Arc::new(Posts::new(answers)) };
+        if fault == Fault::Sluggish {
+            let members = Arc::clone(&fake.members);
+            thread::spawn(move || {
+                loop {
+                    thread::sleep(Duration::from_millis(5));
+                    let mut members = members.lock().expect("no panic");
+                    if let Some(message) = members.queued.pop_front() {
+                        members.publish(&message, Fault::None);
+                    }
                 }
+            });
+        }
+        let server = fake.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, server) = (stream.expect("a connection"), server.clone());
+                // A client that goes away in the middle ends its thread; what that means, the generator has to tell.
+                thread::spawn(move || server.serve(stream));
             }
         });
+        fake
     }
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (stream, members) = (stream.expect("a connection"), Arc::clone(&members));
-            // A client that goes away in the middle ends its thread; what that means, the generator has to tell.
-            thread::spawn(move || serve(stream, fault, &members));
-        }
-    });
-    address
-}
 
-fn serve(stream: TcpStream, fault: Fault, members: &Mutex<Members>) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let mut reader = BufReader::new(stream);
-    loop {
-        let (request_line, content_length) = read_head(&mut reader)?;
-        if request_line.starts_with("GET") {
-            accept(reader.get_mut())?;
-            return match request_line.split(' ').nth(1)? {
-                "/topics" => serve_topic(reader, members),
-                path if path.starts_with("/raw/") => serve_raw(reader, path, members),
-                _ => serve_member(reader, fault, members),
-            };
-        }
-        let mut body = vec![0; content_length];
-        reader.read_exact(&mut body).ok()?;
-        if fault == Fault::Slow {
-            thread::sleep(Duration::from_millis(5));
-        }
-        if request_line.starts_with("POST /text") {
-            let text = String::from_utf8(body).expect("UTF-8");
-            members.lock().expect("no panic").publish(&text, fault)?;
-            answer(reader.get_mut())?;
-            continue;
-        }
-        let body: Value = serde_json::from_slice(&body).expect("JSON");
-        let publications = if let Value::Array(many) = body { many } else { vec![body] };
-        for publication in publications {
-            assert_eq!(publication["type"], "room");
-            let message = format!(r#"{{"event":{},"data":{}}}"#, publication["event"], publication["data"]);
-            if fault == Fault::Sluggish {
-                members.lock().expect("no panic").later(message);
-            } else {
-                members.lock().expect("no panic").publish(&message, fault)?;
+    /// What came in by `POST`.
+    pub fn posts(&self) -> &Posts {
+        &self.posts
+    }
+
+    /// Sends the members a message for every stamp in a text.
+    pub fn deliver(&self, text: &str) -> Option<()> {
+        for (at, _) in text.match_indices("lg1") {
+            let end = text[at..].find(|char: char| !char.is_ascii_alphanumeric());
+            let stamp = &text[at..end.map_or(text.len(), |end| at + end)];
+            let message = format!(r#"{{"event":"loadgen","data":"{stamp}"}}"#);
+            let mut members = self.members.lock().expect("no panic");
+            match self.fault {
+                Fault::Sluggish => members.later(message),
+                fault => members.publish(&message, fault)?,
             }
         }
-        answer(reader.get_mut())?;
+        Some(())
     }
-}
 
-fn answer(stream: &mut TcpStream) -> Option<()> {
-    stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}").ok()
-}
-
-/// The request line and the length of the body.
-fn read_head(reader: &mut BufReader<TcpStream>) -> Option<(String, usize)> {
-    let (mut request_line, mut content_length) = (String::new(), 0);
-    reader.read_line(&mut request_line).ok().filter(|read| *read > 0)?;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-        if line == "\r\n" {
-            return Some((request_line, content_length));
+    fn serve(&self, stream: TcpStream) -> Option<()> {
+        stream.set_nodelay(true).ok()?;
+        let mut reader = BufReader::new(stream);
+        let head = post::read_head(&mut reader)?;
+        if head.method == "GET" {
+            accept(reader.get_mut())?;
+            return match head.path.as_str() {
+                "/topics" => serve_topic(reader, &self.members),
+                path if path.starts_with("/raw/") => serve_raw(reader, path, &self.members),
+                _ => serve_member(reader, self.fault, &self.members),
+            };
         }
-        if let Some(length) = line.strip_prefix("Content-Length: ") {
-            content_length = length.trim().parse().expect("a length");
-        }
+        self.posts.serve(reader, head, |body| {
+            if self.fault == Fault::Slow {
+                thread::sleep(Duration::from_millis(5));
+            }
+            self.deliver(body)
+        })
     }
 }
 
