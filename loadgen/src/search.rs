@@ -20,6 +20,8 @@ use crate::session::Session;
 /// The bracket of a repetition begins so far below the knee of the one before.
 const BACK_OFF: f64 = 1.5;
 const REPEATS_MAX: u32 = 100;
+/// A step in which something else than the server was the limit tells nothing, and is tried so often.
+const TRIES_MAX: u32 = 3;
 
 /// How to search, beside what each step does.
 #[derive(Args, Clone, Debug)]
@@ -123,6 +125,13 @@ pub(crate) fn search(
     searcher.into_report(knees)
 }
 
+/// One try at a value.
+struct Step {
+    told: SearchStep,
+    /// Whether it says something about the server.
+    is_of_server: bool,
+}
+
 /// What steps need.
 struct Searcher<'a> {
     how: &'a SearchOptions,
@@ -143,7 +152,15 @@ impl Searcher<'_> {
         while let Some(value) = bracket.next() {
             let context =
                 format!("search {}/{}, {value:.1} {}: ", repeat + 1, self.how.repeats, self.how.over.unit());
-            let step = self.step(value, context)?;
+            let mut step = self.step(value, &context)?;
+            for _ in 1..TRIES_MAX {
+                if step.is_of_server {
+                    break;
+                }
+                steps.push(step.told);
+                step = self.step(value, &context)?;
+            }
+            let step = step.told;
             bracket.tried(value, step.is_held);
             if !step.is_held {
                 reason.clone_from(&step.note);
@@ -153,13 +170,14 @@ impl Searcher<'_> {
         Ok(Knee { value: bracket.held().unwrap_or(0.0), broken_at: bracket.broken(), reason, steps })
     }
 
-    fn step(&mut self, value: f64, context: String) -> Result<SearchStep, SearchError> {
-        let run = match self.measure(value, context) {
+    fn step(&mut self, value: f64, context: &str) -> Result<Step, SearchError> {
+        let run = match self.measure(value, context.to_owned()) {
             Ok(run) => run,
             Err(SearchError::Run(error)) if error.is_of_server() => {
                 self.opened = None;
                 let note = error.to_string().replace('\n', ";");
-                return Ok(SearchStep { value, seconds: 0.0, measured: None, is_held: false, note });
+                let told = SearchStep { value, seconds: 0.0, measured: None, is_held: false, note };
+                return Ok(Step { told, is_of_server: true });
             }
             Err(error) => return Err(error),
         };
@@ -175,7 +193,8 @@ impl Searcher<'_> {
             checked.iter().find(|checked| !checked.is_met).map_or_else(String::new, ToString::to_string)
         };
         let is_held = note.is_empty();
-        let step = SearchStep {
+        let is_of_server = run.verdict.is_of_server();
+        let told = SearchStep {
             value,
             seconds: run.seconds,
             measured: checked.first().and_then(|checked| checked.value),
@@ -185,7 +204,7 @@ impl Searcher<'_> {
         if is_held && self.best.as_ref().is_none_or(|(best, _)| value >= *best) {
             self.best = Some((value, run));
         }
-        Ok(step)
+        Ok(Step { told, is_of_server })
     }
 
     /// One run at a value, over connections that stay open when only the rate changes.

@@ -12,8 +12,8 @@ use crate::scenario::Pace;
 const BUSY_SHARE_MAX: f64 = 0.9;
 /// A server that waits for its CPU for more than this many cores' worth of time has to share it.
 const SERVER_WAITS_MAX: f64 = 0.25;
-/// A lag that stays below this does not count as growing, in nanoseconds.
-const LAG_NS_MIN: u64 = 1_000_000;
+/// A lag that stays below this does not count as growing, in nanoseconds: a shared machine is that uneven.
+const LAG_NS_MIN: u64 = 5_000_000;
 /// A generator that is later than this on average is not keeping its schedule, growing or not, in nanoseconds.
 const OWN_LAG_NS_MAX: u64 = 10_000_000;
 
@@ -127,11 +127,11 @@ mod tests {
     fn the_generator_is_suspected_first() {
         let open = Pace::Open { per_second: 100.0 };
         let closed = Pace::Closed { window: 1, burst: 1 };
-        let late = Verdict::GeneratorLate { first_us: 600, last_us: 2_000 };
+        let late = Verdict::GeneratorLate { first_us: 3_000, last_us: 7_000 };
         let always_late = Verdict::GeneratorLate { first_us: 11_000, last_us: 10_000 };
-        let publishing = Verdict::Publishing { first_us: 600, last_us: 2_000 };
+        let publishing = Verdict::Publishing { first_us: 3_000, last_us: 7_000 };
         let machine = Verdict::Machine { cores_waited_for: 0.3 };
-        let (none, grown) = ((0, 0), (600_000, 2_000_000));
+        let (none, grown) = ((0, 0), (3_000_000, 7_000_000));
         let server = Verdict::Server { cores: 1.0 };
         let table = [
             (0.95, Some(1.0), 0.3, none, none, closed, Verdict::GeneratorBusy { share: 0.95 }),
@@ -144,8 +144,8 @@ mod tests {
             (0.50, Some(1.0), 0.0, grown, grown, closed, server),
             (0.50, Some(1.0), 0.0, grown, none, open, server),
             (0.50, Some(0.5), 0.0, grown, none, open, publishing),
-            (0.50, Some(0.5), 0.0, (1_500_000, 2_000_000), none, open, Verdict::Nobody),
-            (0.50, Some(0.5), 0.0, (10, 900_000), (10, 900_000), open, Verdict::Nobody),
+            (0.50, Some(0.5), 0.0, (5_500_000, 7_000_000), none, open, Verdict::Nobody),
+            (0.50, Some(0.5), 0.0, (10, 4_900_000), (10, 4_900_000), open, Verdict::Nobody),
         ];
         for (generator_share, server_cores, server_cores_waited_for, lag_thirds_ns, own, pace, expected) in
             table
