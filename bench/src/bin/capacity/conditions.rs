@@ -38,6 +38,9 @@ pub(crate) fn of_plan(
             layout.shards()
         ));
     }
+    said.push(
+        "no spare node is counted: when one fails, the others take its connections, or nobody".to_owned(),
+    );
     said.push(format!(
         "Redis is not modelled: see that yours takes {} publications/s in and {} messages/s out",
         units::count(question.rate),

@@ -16,11 +16,8 @@ use crate::wire;
 /// How figures are told.
 type Unit = fn(f64) -> String;
 
-/// A figure with its bar.
+/// A figure with its error bar.
 fn bar(figure: &Figure, told: Unit) -> String {
-    if figure.is_exact() {
-        return format!("{} (exact)", told(figure.value));
-    }
     format!("{} ({} to {})", told(figure.value), told(figure.low), told(figure.high))
 }
 
@@ -41,8 +38,8 @@ impl Answer {
         let question = &self.question;
         writeln!(
             f,
-            "{} connections, {} rooms, each connection in {}, so {} members a room; {} publications/s of {} bytes to \
-             rooms chosen evenly\n",
+            "connections {}, rooms {}, rooms of a connection {}, members of a room {}; {} publications/s of {} bytes, \
+             to rooms chosen evenly\n",
             units::count(f64::from(question.connections)),
             units::count(f64::from(question.rooms)),
             question.rooms_per_connection,
@@ -54,7 +51,7 @@ impl Answer {
 
     fn write_plan(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (layout, figures, by) = (&self.layout, &self.figures, &self.layout.nodes_by);
-        let mut line = |what: &str, told: String| writeln!(f, "  {what:<26}{told}");
+        let mut line = |what: &str, told: String| writeln!(f, "  {what:<29}{told}");
         line("nodes", bar(&self.nodes, units::count))?;
         line(
             "",
@@ -68,7 +65,7 @@ impl Answer {
             "shards of a node",
             format!("{}, and {CORES_RESERVED} core for Redis and control", layout.shards_per_node),
         )?;
-        let rows: [(&str, &Figure, Unit); 18] = [
+        let rows: [(&str, &Figure, Unit); 13] = [
             ("latency to the last, p50", &figures.p50_secs, units::span),
             ("latency to the last, p99", &figures.p99_secs, units::span),
             ("CPU of a shard", &figures.shard_cores, units::percent),
@@ -77,22 +74,27 @@ impl Answer {
             ("cores used, a node", &figures.node_cores, units::count),
             ("cores used, in all", &figures.all_cores, units::count),
             ("CPU of a delivery", &figures.delivery_cpu_secs, units::span),
-            ("deliveries/s", &figures.deliveries_per_second, units::count),
-            ("sends/s", &figures.sends_per_second, units::count),
+            ("sends/s, in all", &figures.sends_per_second, units::count),
             ("RAM of a process", &figures.process_bytes, units::bytes),
-            ("RAM of its sockets (kernel)", &figures.socket_bytes, units::bytes),
-            ("RAM, in all", &figures.all_bytes, units::bytes),
+            ("RAM, in all, with sockets", &figures.all_bytes, units::bytes),
             ("egress of a node", &figures.node_egress_bytes, units::bytes_per_second),
-            ("  if nothing is batched", &figures.node_egress_bytes_max, units::bytes_per_second),
             ("egress, in all", &figures.all_egress_bytes, units::bytes_per_second),
-            ("Redis, messages/s in", &figures.redis_in_messages, units::count),
-            ("Redis, messages/s out", &figures.redis_out_messages, units::count),
         ];
         for (what, figure, told) in rows {
             line(what, bar(figure, told))?;
         }
-        line("Redis, bytes in", bar(&figures.redis_in_bytes, units::bytes_per_second))?;
-        line("Redis, bytes out", bar(&figures.redis_out_bytes, units::bytes_per_second))
+        writeln!(f, "\nExact for these nodes: they follow from the load, the formats and a constant")?;
+        let rows: [(&str, &Figure, Unit); 7] = [
+            ("deliveries/s, in all", &figures.deliveries_per_second, units::count),
+            ("RAM of a node's sockets", &figures.socket_bytes, units::bytes),
+            ("egress of a node, unbatched", &figures.node_egress_bytes_max, units::bytes_per_second),
+            ("Redis, messages/s in", &figures.redis_in_messages, units::count),
+            ("Redis, messages/s out", &figures.redis_out_messages, units::count),
+            ("Redis, bytes in", &figures.redis_in_bytes, units::bytes_per_second),
+            ("Redis, bytes out", &figures.redis_out_bytes, units::bytes_per_second),
+        ];
+        rows.into_iter()
+            .try_for_each(|(what, figure, told)| writeln!(f, "  {what:<29}{}", told(figure.value)))
     }
 
     fn write_formulas(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -218,10 +220,10 @@ impl Answer {
         )?;
         for cost in &self.costs {
             let user = match cost.user_secs {
-                Some(secs) => format!("of it {} in user space (benchmarks)", units::span(secs)),
+                Some(secs) => format!("; of it {} in user space (benchmarks)", units::span(secs)),
                 None => String::new(),
             };
-            writeln!(f, "  {:<15}{:<38}{}; {user}", cost.name, cost.of, bar(&cost.secs, units::span))?;
+            writeln!(f, "  {:<15}{:<38}{}{user}", cost.name, cost.of, bar(&cost.secs, units::span))?;
         }
         writeln!(
             f,

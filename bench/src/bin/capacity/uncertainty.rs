@@ -37,11 +37,6 @@ impl Figure {
         let low = at(TAIL).min(value) * (1.0 - residual).max(0.0);
         Self { value, low, high: at(1.0 - TAIL).max(value) * (1.0 + residual) }
     }
-
-    /// Whether it follows from the question alone.
-    pub(crate) fn is_exact(&self) -> bool {
-        self.low == self.value && self.high == self.value
-    }
 }
 
 /// Models of resampled runs; fewer than [`RESAMPLES`] when some resamples are too poor to be fitted.
@@ -72,6 +67,7 @@ mod tests {
         assert!((figure.low - 4.5).abs() < 1e-9 && (figure.high - 104.5).abs() < 1e-9, "{figure:?}");
         let above = Figure::of(200.0, (0..=100).map(f64::from), 0.0);
         assert_eq!(above.high, 200.0);
-        assert!(Figure::of(3.0, std::iter::repeat_n(3.0, 5), 0.0).is_exact());
+        let sure = Figure::of(3.0, std::iter::repeat_n(3.0, 5), 0.0);
+        assert_eq!((sure.low, sure.high), (3.0, 3.0));
     }
 }

@@ -107,6 +107,7 @@ pub(crate) fn bytes_per_second(value: f64) -> String {
 /// Seconds, in the unit that fits.
 pub(crate) fn span(seconds: f64) -> String {
     match seconds {
+        0.0 => "0 s".to_owned(),
         endless if endless.is_infinite() => "no end (overload)".to_owned(),
         long if long >= 1.0 => format!("{} s", digits(long)),
         short if short >= 1e-3 => format!("{} ms", digits(short * 1e3)),
@@ -177,6 +178,7 @@ mod tests {
             (span(0.0123), "12.3 ms"),
             (span(3.2e-6), "3.20 µs"),
             (span(4e-11), "0.040 ns"),
+            (span(0.0), "0 s"),
             (span(f64::INFINITY), "no end (overload)"),
             (percent(0.034), "3.40 %"),
             (count(1_234_567.0), "1,234,567"),
