@@ -94,13 +94,15 @@ impl Knowledge {
         };
         let models_short = self.resampled.len() - layouts.len();
         let mut said = conditions::of_plan(&question, &layout, &self.model, &self.points, models_short);
+        let figures = question.figures(&self.model, &layout).with_bars(&samples, &self.model.residuals);
+        said.extend(conditions::of_figures(&question, &figures));
         said.extend(self.notes.iter().cloned());
         Ok(Answer {
             question,
             layout,
             shards: whole(layout.shards(), Layout::shards),
             nodes: whole(layout.nodes, |layout| layout.nodes),
-            figures: question.figures(&self.model, &layout).with_bars(&samples, &self.model.residuals),
+            figures,
             costs: self.costs(),
             scaling: self.scaling(layout.shards_per_node),
             model: self.model.clone(),

@@ -6,7 +6,8 @@ use crate::calibration::{Calibration, LoadPoint, Points};
 use crate::criterion::UserCosts;
 use crate::fit::Model;
 use crate::model::Shape;
-use crate::plan::{Layout, Question};
+use crate::plan::{Figures, Layout, Percentile, Question};
+use crate::uncertainty::Figure;
 use crate::units;
 use crate::usl::Basis;
 
@@ -46,6 +47,31 @@ pub(crate) fn of_plan(
         units::count(question.rate),
         units::count(question.rate * f64::from(layout.nodes))
     ));
+    said
+}
+
+/// What is to be said when the figures are close to what was asked for.
+pub(crate) fn of_figures(question: &Question, figures: &Figures<Figure>) -> Vec<String> {
+    let mut said = Vec::new();
+    let (name, latency) = match question.slo.percentile {
+        Percentile::P50 => ("p50", figures.p50_secs),
+        Percentile::P99 => ("p99", figures.p99_secs),
+    };
+    if latency.high > question.slo.seconds {
+        said.push(format!(
+            "the error bar of {name} reaches {}, beyond the objective of {}: plan with a tighter --slo to be sure",
+            units::span(latency.high),
+            units::span(question.slo.seconds)
+        ));
+    }
+    if figures.messages_per_turn.high > 1.0 {
+        said.push(format!(
+            "shards batch {} to {} messages a turn; one that batches is always busy, and its CPU says nothing about \
+             how much more it could take: \"beyond batching\" does",
+            units::count(figures.messages_per_turn.low),
+            units::count(figures.messages_per_turn.high)
+        ));
+    }
     said
 }
 

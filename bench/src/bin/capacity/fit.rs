@@ -53,7 +53,7 @@ pub(crate) enum FitError {
     NoLatency,
 }
 
-/// A percentile of the time from publishing to the last member: `base + served·T + waited·busy·T`.
+/// A percentile of the time from publishing to the last member: `base + served·W + waited·busy·W`, with `W` of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct LatencyFit {
     /// Seconds on the way to the shard and back.

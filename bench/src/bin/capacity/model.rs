@@ -70,7 +70,7 @@ pub(crate) struct Prediction {
     pub(crate) messages_per_turn: f64,
     /// `T(k)`: CPU time of a turn.
     pub(crate) turn_secs: f64,
-    /// How long a turn takes by the clock: longer than `turn_secs` when shards share cores.
+    /// `W(k)`: how long a turn takes by the clock, with idle work and other shards on the same cores.
     pub(crate) wall_secs: f64,
     /// Share of the time in which a turn runs.
     pub(crate) busy: f64,
@@ -170,9 +170,9 @@ impl Costs {
         };
         let redis_thread_cores = shape.rate * self.publication_secs(shape.data_bytes);
         let idle_cores = share.connections * self.idle_connection + self.idle_shard;
-        // The Redis thread and idle work leave this much to turns; with fewer cores than shards they take turns.
-        let left = shape.cores - redis_thread_cores - shards * idle_cores;
-        let stretch = if left > 0.0 { (shards / left).max(1.0) } else { f64::INFINITY };
+        // Turns get what idle work leaves of a shard's core and what the others leave of the process' cores.
+        let left = (shape.cores - redis_thread_cores - shards * idle_cores).min(shards * (1.0 - idle_cores));
+        let stretch = if left > 0.0 { shards / left } else { f64::INFINITY };
 
         let rate = share.letters_per_second;
         let messages = messages_per_turn(|messages| rate * stretch * turn_secs(messages), frame_bytes);
@@ -295,6 +295,16 @@ mod tests {
         assert_eq!(share.touched(5.0), 1000.0);
         let share = Share { members: 1.0, ..share };
         assert!((share.touched(1.0) - 1.0).abs() < 1e-9 && share.touched(1e6) > 999.0);
+    }
+
+    #[test]
+    fn idle_work_leaves_less_of_a_core_to_turns() {
+        let costs = Costs { idle_connection: 2e-4, ..costs() };
+        let found = costs.predict(&hot_room(800.0));
+        assert!((found.wall_secs / found.turn_secs - 1.25).abs() < 1e-9, "{found:?}");
+        assert!((found.shard_cores - 1.0).abs() < 1e-9, "{found:?}");
+        let drowned = Costs { idle_connection: 2e-3, ..costs }.predict(&hot_room(1.0));
+        assert!(drowned.is_overloaded, "{drowned:?}");
     }
 
     #[test]

@@ -173,6 +173,15 @@ fn extrapolation_is_said() {
 }
 
 #[test]
+fn an_objective_within_the_error_bar_is_said() {
+    let known = knowledge(&synthetic::calibration(&LOADS, 3, 0.05), synthetic::benchmarks());
+    let told = known.answer(question()).expect("an answer").figures.p99_secs;
+    let tight = Slo { seconds: (told.value + told.high) / 2.0, ..question().slo };
+    let said = known.answer(Question { slo: tight, ..question() }).expect("an answer").conditions.join("\n");
+    assert!(said.contains("the error bar of p99 reaches") && said.contains("33x beyond"), "{said}");
+}
+
+#[test]
 fn scaling_that_was_not_measured_is_assumed_and_widens_the_bars() {
     let one_shard: Vec<_> = LOADS.into_iter().filter(|load| load.0 == 1).collect();
     let known = knowledge(&synthetic::calibration(&one_shard, 1, 0.0), synthetic::benchmarks());

@@ -143,13 +143,19 @@ impl Answer {
         )?;
         writeln!(
             f,
-            "  k       messages a turn     = max(1, λ_s · T(k)) = max(1, {}) = {}",
+            "  W(k)    a turn by the clock = T(k) · {:.3} = {} (idle work, shared cores)",
+            prediction.wall_secs / prediction.turn_secs,
+            span(prediction.wall_secs)
+        )?;
+        writeln!(
+            f,
+            "  k       messages a turn     = max(1, λ_s · W(k)) = max(1, {}) = {}",
             count(share.letters_per_second * prediction.wall_secs),
             count(k)
         )?;
         writeln!(
             f,
-            "  U       utilisation         = min(1, λ_s/k · T(k)) = {}",
+            "  U       utilisation         = min(1, λ_s/k · W(k)) = {}",
             units::percent(prediction.busy)
         )?;
         self.write_latency(f, &prediction)?;
@@ -164,7 +170,7 @@ impl Answer {
             let LatencyFit { base, served, waited } = fit;
             writeln!(
                 f,
-                "  {name}     to the last member  = {} + ({served:.2} + {waited:.2} · U) · T(k) = {}",
+                "  {name}     to the last member  = {} + ({served:.2} + {waited:.2} · U) · W(k) = {}",
                 units::span(base),
                 units::span(told)
             )?;
