@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 fn scenario(text: &str) -> Result<Scenario, String> {
@@ -71,4 +73,20 @@ fn connections_are_shared_among_as_many_processes_as_their_files_ask_for() {
         let scenario = scenario(&format!("mode = 'fanout'\nconnections = {connections}")).expect("valid");
         assert_eq!(scenario.clients.processes, processes, "{connections} connections");
     }
+}
+
+#[test]
+fn every_example_is_a_scenario() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
+    let mut files = 0;
+    for entry in fs::read_dir(folder).expect("the folder of examples") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("text");
+        assert!(text.starts_with("# "), "{} does not say what it is for", path.display());
+        let options = Options::read(path.clone()).unwrap_or_else(|error| panic!("{error}"));
+        let mode = options.mode.expect("read checks that there is one");
+        options.into_scenario(mode, 20_000).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        files += 1;
+    }
+    assert!(files > 0, "there are no examples in {folder}");
 }
