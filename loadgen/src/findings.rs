@@ -69,9 +69,10 @@ impl Findings<'_> {
             unstamped: books.unstamped,
             late_joins: books.closed.late_joins,
             is_stalled: published.is_stalled,
+            is_loss_expected: self.judgement.expect_loss,
             losses: Losses { failed: phase.failed, lost: phase.lost, reasons: books.reasons },
             reconnects: books.reconnects.summary(),
-            slow_readers: (clients.slow.connections > 0).then(|| SlowReaders {
+            slow_readers: (clients.slow.connections > 0).then_some(SlowReaders {
                 connections: clients.slow.connections,
                 closed: books.slow_closed,
                 ledger: books.closed.slow,

@@ -39,13 +39,14 @@ use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 use crate::engine::children;
+use crate::report::compare::{self, CompareError, CompareOptions};
 use crate::report::{Report, html};
 use crate::scenario::{Mode, Options, ScenarioError};
 use crate::search::SearchOptions;
 
 /// The run is good, and so is the server.
 const EXIT_GOOD: u8 = 0;
-/// The ledger does not balance, or connections were lost.
+/// The ledger does not balance, connections were lost, a requirement is not met, or a result is worse than another.
 const EXIT_MISMATCH: u8 = 1;
 /// The settings are wrong.
 const EXIT_SETTINGS: u8 = 2;
@@ -94,7 +95,7 @@ A scenario file has the long flags as keys, with _ for -, and `mode`:
       duration = \"30s\"
       require = [\"p99<=50ms\"]
 
-Exit codes: 0 good, 1 a ledger mismatch, lost connections or a requirement not met, 2 wrong settings, 3 no result.";
+Exit codes: 0 good, 1 a ledger mismatch, lost connections, a requirement not met or a result worse than tolerated, 2 wrong settings, 3 no result.";
 
 /// Load generator for fan-out servers: exact ledgers, honest latencies
 #[derive(Debug, Parser)]
@@ -130,6 +131,8 @@ enum Command {
         #[command(flatten)]
         options: Box<Options>,
     },
+    /// Hold results of runs beside each other
+    Compare(CompareOptions),
     /// What a generator starts for connections beyond the open files of one process
     #[command(name = children::COMMAND, hide = true)]
     Worker,
@@ -144,6 +147,8 @@ enum Failure {
     Run(#[from] run::RunError),
     #[error(transparent)]
     Search(#[from] search::SearchError),
+    #[error(transparent)]
+    Compare(#[from] CompareError),
     #[error("cannot write {}: {source}", path.display())]
     Output { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -153,7 +158,7 @@ enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Scenario(_) => EXIT_SETTINGS,
+            Self::Scenario(_) | Self::Compare(_) => EXIT_SETTINGS,
             Self::Search(error) if error.is_of_settings() => EXIT_SETTINGS,
             Self::Run(_) | Self::Search(_) | Self::Output { .. } | Self::Worker(_) => EXIT_NO_RESULT,
         }
@@ -194,6 +199,11 @@ fn carry_out(command: Command) -> Result<Vec<String>, Failure> {
             let output = Output::of(&options);
             output.tell(&search::search(&how, options, descriptors()?)?)
         }
+        Command::Compare(options) => {
+            let (text, worse) = compare::carry_out(&options)?;
+            print!("{text}");
+            Ok(worse)
+        }
         Command::Worker => children::work().map(|()| Vec::new()).map_err(Failure::from),
     }
 }
@@ -207,17 +217,15 @@ fn descriptors() -> Result<u64, Failure> {
     Ok(sys::raise_descriptor_limit().map_err(run::RunError::Limit)?)
 }
 
-/// Where a result goes, beside the terminal, and whether losses are failures.
+/// Where a result goes, beside the terminal.
 struct Output {
     json: Option<PathBuf>,
     html: Option<PathBuf>,
-    expect_loss: bool,
 }
 
 impl Output {
     fn of(options: &Options) -> Self {
-        let expect_loss = options.expect_loss.unwrap_or(false);
-        Self { json: options.json.clone(), html: options.html.clone(), expect_loss }
+        Self { json: options.json.clone(), html: options.html.clone() }
     }
 
     /// Tells a result everywhere; returns what is wrong with the server.
@@ -232,6 +240,6 @@ impl Output {
         let json = || serde_json::to_string_pretty(report).expect("a report is plain data") + "\n";
         write(&self.json, &json)?;
         write(&self.html, &|| html::page(report))?;
-        Ok(report.problems(self.expect_loss))
+        Ok(report.problems())
     }
 }

@@ -8,7 +8,12 @@ use crate::report::Fanout;
 /// Farthest a mistyped key may be from the one that is suggested, in edits.
 const SUGGESTION_EDITS_MAX: usize = 3;
 
+const KIB: f64 = 1024.0;
+const MIB: f64 = 1024.0 * KIB;
+const GIB: f64 = 1024.0 * MIB;
+
 const NOTHING_DELIVERED: &str = "nothing was delivered while measuring";
+const TOO_SHORT: &str = "the server was not watched for long enough: give its process with --server-pid";
 const NOT_WATCHED: &str = "the server was not watched: give its process with --server-pid";
 const RATE_NOT_TOLD: &str = "something else than the server was the limit, or something is missing";
 const NOTHING_PUBLISHED: &str = "nothing was published while measuring";
@@ -108,6 +113,8 @@ pub(crate) static METRICS: &[Metric] = metrics! {
         |run| run.server.as_ref()?.bytes_per_connection;
     "server_memory", "server memory", Bytes, Lower, NOT_WATCHED,
         |run| Some(run.server.as_ref()?.resident_bytes as f64);
+    "server_memory_growth", "growth of server memory", Bytes, Lower, TOO_SHORT,
+        |run| run.timeline.server_memory_growth();
     "missing", "deliveries missing", Count, Lower, ALWAYS, |run| Some(run.ledger.missing as f64);
     "duplicate", "deliveries made twice", Count, Lower, ALWAYS, |run| Some(run.ledger.duplicate as f64);
     "out_of_order", "deliveries out of order", Count, Lower, ALWAYS, |run| Some(run.ledger.out_of_order as f64);
@@ -143,14 +150,25 @@ impl Metric {
     pub(crate) fn keys() -> String {
         METRICS.iter().map(|metric| metric.key).collect::<Vec<_>>().join(", ")
     }
-
-    /// The value in a run, for people; why there is none, when there is none.
-    pub(crate) fn tell(&self, run: &Fanout) -> String {
-        (self.value)(run).map_or_else(|| self.absent.to_owned(), |value| self.unit.format(value))
-    }
 }
 
 impl Unit {
+    /// What values up to `most` are best drawn in: so much of the unit's base, and its name.
+    pub(crate) fn base_of(self, most: f64) -> (f64, &'static str) {
+        match self {
+            Self::Micros if most >= 2e6 => (1e6, "s"),
+            Self::Micros if most >= 1e3 => (1e3, "ms"),
+            Self::Micros | Self::CpuMicros => (1.0, "µs"),
+            Self::Bytes if most >= GIB => (GIB, "GiB"),
+            Self::Bytes if most >= MIB => (MIB, "MiB"),
+            Self::Bytes if most >= KIB => (KIB, "KiB"),
+            Self::Bytes => (1.0, "B"),
+            Self::PerSecond => (1.0, "1/s"),
+            Self::Cores => (1.0, "cores"),
+            Self::Count => (1.0, ""),
+        }
+    }
+
     /// A value with the unit people read it best in: 1,250 µs are `1.25 ms`.
     pub(crate) fn format(self, value: f64) -> String {
         let scaled = |steps: &[(f64, &str)]| {
@@ -161,12 +179,7 @@ impl Unit {
         match self {
             Self::Micros => scaled(&[(1e6, "s"), (1e3, "ms"), (1.0, "µs")]),
             Self::CpuMicros => format!("{} µs", significant(value)),
-            Self::Bytes => scaled(&[
-                (1024.0 * 1024.0 * 1024.0, "GiB"),
-                (1024.0 * 1024.0, "MiB"),
-                (1024.0, "KiB"),
-                (1.0, "B"),
-            ]),
+            Self::Bytes => scaled(&[(GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"), (1.0, "B")]),
             Self::PerSecond => format!("{}/s", significant(value)),
             Self::Cores => format!("{} cores", significant(value)),
             Self::Count => significant(value),
@@ -195,7 +208,7 @@ pub(crate) fn thousands(value: i64) -> String {
         text.push('−');
     }
     for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -220,7 +233,7 @@ mod tests {
     fn a_mistyped_key_is_guessed_only_when_near() {
         let table = [
             ("missin", Some("missing")),
-            ("delivery_per_second", None),
+            ("delivery_per_second", Some("deliveries_per_second")),
             ("deliveries_per_seconds", Some("deliveries_per_second")),
             ("bytes_per_conn", None),
             ("out-of-order", Some("out_of_order")),

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Reasons;
 use crate::latency::{CurvePoint, Percentiles};
 use crate::ledger::Counts;
+use crate::metrics::thousands;
 use crate::scenario::Pace;
 use crate::verdict::Verdict;
 
@@ -76,6 +77,9 @@ pub(crate) struct Fanout {
     pub(crate) late_joins: u64,
     /// The closed loop ended early, waiting for what does not arrive.
     pub(crate) is_stalled: bool,
+    /// Missing messages and lost connections are what the run was about, and no problem.
+    #[serde(default)]
+    pub(crate) is_loss_expected: bool,
     /// Connections that failed or ended.
     pub(crate) losses: Losses,
     /// From closing a connection to having it live again; of churn and storms.
@@ -250,6 +254,22 @@ pub(crate) struct Timeline {
     pub(crate) points: Vec<Point>,
 }
 
+impl Timeline {
+    /// By how much the server's memory grew, in bytes: the mean of the last fifth of the time against that of the
+    /// second fifth, when what a first load allocates is there. `None` for runs too short to tell.
+    pub(crate) fn server_memory_growth(&self) -> Option<f64> {
+        let fifth = self.points.len() / 5;
+        let mean = |points: &[Point]| {
+            let resident = points.iter().map(|point| point.server_resident_bytes.map(|bytes| bytes as f64));
+            Some(resident.sum::<Option<f64>>()? / points.len() as f64)
+        };
+        if fifth == 0 {
+            return None;
+        }
+        Some(mean(&self.points[self.points.len() - fifth..])? - mean(&self.points[fifth..2 * fifth])?)
+    }
+}
+
 /// One interval of the measured time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Point {
@@ -402,11 +422,10 @@ impl Search {
 }
 
 impl Report {
-    /// What went wrong, a line each; nothing when the run is good. With `expect_loss`, missing messages and lost
-    /// connections are what the run was about.
-    pub(crate) fn problems(&self, expect_loss: bool) -> Vec<String> {
+    /// What went wrong, a line each; nothing when the run is good.
+    pub(crate) fn problems(&self) -> Vec<String> {
         match self {
-            Self::Fanout(fanout) => fanout.problems(expect_loss),
+            Self::Fanout(fanout) => fanout.problems(),
             Self::Idle(idle) => idle.losses.problems(),
             Self::Search(search) => search.problems(),
         }
@@ -437,13 +456,14 @@ impl Fanout {
         self.ledger.is_exact() && self.strangers == 0 && self.altered == 0
     }
 
-    fn problems(&self, expect_loss: bool) -> Vec<String> {
+    fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.is_stalled {
             problems.push("the closed loop ended early: it waited for what does not arrive".to_owned());
         }
         let is_missing_only = self.ledger.duplicate == 0 && self.ledger.out_of_order == 0;
-        if !self.ledger.is_exact() && !(expect_loss && is_missing_only) {
+        let is_as_expected = self.ledger.is_exact() || (self.is_loss_expected && is_missing_only);
+        if !is_as_expected {
             problems.push(format!("ledger mismatch: {}", mismatch(&self.ledger)));
             for (room, counts) in self.inexact_rooms.iter().take(ROOMS_LISTED_MAX) {
                 problems.push(format!("  {room}: {}", mismatch(counts)));
@@ -458,11 +478,13 @@ impl Fanout {
         if self.late_joins > 0 {
             problems.push(format!("{} members who came back were not served in time", self.late_joins));
         }
-        if !expect_loss {
+        if !self.is_loss_expected {
             problems.extend(self.losses.problems());
         }
         let unmet = self.requirements.iter().filter(|checked| !checked.is_met);
-        problems.extend(unmet.map(|checked| format!("not met: {checked}")));
+        problems.extend(unmet.map(|checked| {
+            format!("requirement not met: {}: {}", checked.requirement, checked.value_in_words())
+        }));
         problems
     }
 }
@@ -473,7 +495,31 @@ fn mismatch(counts: &Counts) -> String {
     format!("{missing} missing, {duplicate} duplicate, {out_of_order} out of order, of {expected}")
 }
 
-/// A number with its noun: `1 room`, `2 rooms`.
+/// A number with its noun: `1 room`, `2,000 rooms`.
 fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    let told = thousands(i64::try_from(count).unwrap_or(i64::MAX));
+    format!("{told} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_growth_is_what_comes_after_the_first_load() {
+        let point = |bytes| Point { server_resident_bytes: bytes, ..Point::default() };
+        let timeline = |bytes: &[Option<u64>]| Timeline {
+            interval_secs: 1.0,
+            points: bytes.iter().map(|bytes| point(*bytes)).collect(),
+        };
+        let table: [(&[Option<u64>], Option<f64>); 4] = [
+            (&[Some(0), Some(100), Some(100), Some(100), Some(100)], Some(0.0)),
+            (&[Some(0), Some(100), Some(120), Some(140), Some(160)], Some(60.0)),
+            (&[Some(0), Some(1), Some(2), Some(3)], None),
+            (&[Some(0), None, Some(2), Some(3), Some(4)], None),
+        ];
+        for (bytes, growth) in table {
+            assert_eq!(timeline(bytes).server_memory_growth(), growth, "{bytes:?}");
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub(crate) fn fanout() -> Fanout {
         unstamped: Reasons::from([("{\"event\":\"welcome\"}".to_owned(), 1_000)]),
         late_joins: 2,
         is_stalled: false,
+        is_loss_expected: false,
         losses: Losses::default(),
         reconnects: Some(percentiles(4_000, 1_200)),
         slow_readers: Some(SlowReaders {
@@ -78,7 +79,7 @@ pub(crate) fn facts() -> ScenarioFacts {
 /// So many points of a timeline: a latency that wanders, one gap, one storm.
 pub(crate) fn timeline(count: u32) -> Timeline {
     let point = |index: u32| {
-        let wave = (f64::from(index) / 9.0).sin();
+        let wave = rounded((f64::from(index) / 9.0).sin(), 100.0);
         let is_storm = index > 0 && index == count / 2;
         let is_gap = index > 0 && index == count / 3;
         let micros = |base: f64| Some((base * (1.0 + 0.3 * wave)) as u64).filter(|_| !is_gap);
@@ -90,9 +91,9 @@ pub(crate) fn timeline(count: u32) -> Timeline {
             p50_us: micros(900.0),
             p99_us: micros(if is_storm { 30_000.0 } else { 3_600.0 }),
             max_us: micros(if is_storm { 180_000.0 } else { 7_200.0 }),
-            server_cores: Some(0.95 + 0.03 * wave),
+            server_cores: Some(rounded(0.95 + 0.03 * wave, 1e4)),
             server_resident_bytes: Some(12_000_000 + u64::from(index) * 2_000),
-            generator_cores: 0.55 + 0.05 * wave,
+            generator_cores: rounded(0.55 + 0.05 * wave, 1e4),
             errors: if is_storm { 7 } else { 0 },
         }
     };
@@ -151,6 +152,11 @@ pub(crate) fn search() -> Search {
     }
 }
 
+/// A number with few digits: JSON gives it back exactly.
+fn rounded(value: f64, parts: f64) -> f64 {
+    (value * parts).round() / parts
+}
+
 fn percentiles(p50_us: u64, count: u64) -> Percentiles {
     Percentiles {
         count,
@@ -165,7 +171,7 @@ fn percentiles(p50_us: u64, count: u64) -> Percentiles {
 fn curve() -> Vec<CurvePoint> {
     let nines = (0..=60).map(|step| 1.0 - 10_f64.powf(-f64::from(step) / 10.0));
     let point = |share: f64| CurvePoint {
-        percentile: share * 100.0,
+        percentile: rounded(share * 100.0, 1e4),
         micros: (500.0 + 500.0 * -(1.0 - share).ln()) as u64,
     };
     nines.map(point).collect()

@@ -272,7 +272,6 @@ impl fmt::Display for Percentiles {
 #[cfg(test)]
 mod tests {
     use super::super::sample;
-    use super::*;
 
     #[test]
     fn values_begin_in_one_column() {

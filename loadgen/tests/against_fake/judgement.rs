@@ -11,7 +11,11 @@ fn a_requirement_that_is_not_met_fails_the_run() {
         let arguments = [SHORT, &["--require", requirement]].concat();
         let Outcome { exit_code, stderr, .. } = run("requirement", Fault::None, &arguments);
         assert_eq!(exit_code, expected, "{requirement}: {stderr}");
-        assert_eq!(stderr.contains(&format!("not met: {requirement}:")), expected == 1, "{stderr}");
+        assert_eq!(
+            stderr.contains(&format!("requirement not met: {requirement}:")),
+            expected == 1,
+            "{stderr}"
+        );
     }
     let arguments = [SHORT, &["--require", "p99<=50"]].concat();
     let Outcome { exit_code, stderr, .. } = run("requirement-form", Fault::None, &arguments);
