@@ -15,7 +15,7 @@ use clap::Args;
 use thiserror::Error;
 
 use super::{Fanout, Idle, Report, html};
-use crate::metrics::{Better, METRICS, Unit, significant};
+use crate::metrics::{Better, METRICS, Metric, Unit, significant};
 
 /// Metrics of the generator, of a policy, or of how much was asked: never a reason to find the server worse.
 const NOT_JUDGED: [&str; 4] = ["send_lag_p99", "round_p99", "slow_closed", "server_cores"];
@@ -32,6 +32,9 @@ pub(crate) struct CompareOptions {
     /// Print tables of GitHub's Markdown
     #[arg(long)]
     pub(crate) markdown: bool,
+    /// Tell and judge only these metrics of fan-out runs, such as p99,cpu_us_per_delivery [default: all]
+    #[arg(long, value_name = "METRIC,METRIC", value_delimiter = ',', value_parser = metric)]
+    pub(crate) metrics: Vec<&'static Metric>,
     /// Fail when the last label is worse than the baseline by more than this, beyond the spread of both
     #[arg(long, value_name = "PERCENT")]
     pub(crate) tolerance: Option<f64>,
@@ -170,7 +173,10 @@ pub(crate) fn carry_out(options: &CompareOptions) -> Result<(String, Vec<String>
     if let Some(percent) = options.tolerance.filter(|percent| !(0.0..=1e6).contains(percent)) {
         return Err(CompareError::Tolerance { percent });
     }
-    let comparison = Comparison::read(&options.files)?;
+    let mut comparison = Comparison::read(&options.files)?;
+    if !options.metrics.is_empty() {
+        comparison.keep(&options.metrics);
+    }
     if let Some(path) = &options.html {
         let page = html::compare::page(&comparison);
         fs::write(path, page).map_err(|source| CompareError::Unwritable { path: path.clone(), source })?;
@@ -180,7 +186,24 @@ pub(crate) fn carry_out(options: &CompareOptions) -> Result<(String, Vec<String>
     Ok((text, worse.unwrap_or_default()))
 }
 
+/// The metric of a key.
+fn metric(key: &str) -> Result<&'static Metric, MetricUnknown> {
+    Metric::find(key).ok_or(MetricUnknown)
+}
+
+/// No metric has this key.
+#[derive(Debug, Error)]
+#[error("the metrics are {}", Metric::keys())]
+struct MetricUnknown;
+
 impl Comparison {
+    /// Leaves out all other metrics of fan-out runs, but not that they are zero.
+    fn keep(&mut self, metrics: &[&'static Metric]) {
+        for group in &mut self.groups {
+            group.rows.retain(|row| row.key.is_empty() || metrics.iter().any(|metric| metric.key == row.key));
+        }
+    }
+
     /// Reads reports from files; one without a label has the name of its file.
     pub(crate) fn read(files: &[PathBuf]) -> Result<Self, CompareError> {
         files.iter().map(|path| read_run(path)).collect::<Result<_, _>>().map(Self::of)
