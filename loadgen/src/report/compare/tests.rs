@@ -190,12 +190,20 @@ fn files_without_a_label_have_their_name_and_mistakes_are_named() {
         files,
         html: Some(folder.join("page.html")),
         markdown: false,
+        metrics: Vec::new(),
         tolerance: Some(0.0),
     };
     let (text, worse) = carry_out(&options(vec![good.clone(), good.clone()])).expect("two good files");
     assert!(text.starts_with("baseline: before;"), "{text}");
     assert_eq!(worse, ["before and before have no work in common"]);
     assert!(fs::read_to_string(folder.join("page.html")).expect("a page").starts_with("<!doctype html>"));
+    let chosen = CompareOptions {
+        metrics: vec![metric("p99").expect("a metric")],
+        tolerance: None,
+        ..options(vec![good.clone()])
+    };
+    let (text, _) = carry_out(&chosen).expect("a good file");
+    assert!(text.contains("p99 publish → member") && !text.contains("p50 publish"), "{text}");
     for (path, expected) in [(search, "is a search"), (broken, "is not a report"), (absent, "cannot read")] {
         let error = carry_out(&options(vec![good.clone(), path])).expect_err(expected).to_string();
         assert!(error.contains(expected), "{error}");
