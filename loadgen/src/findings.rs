@@ -15,6 +15,7 @@ use crate::scenario::{Judgement, Pace, Publications, Wait};
 use crate::session::{Memory, Phase, Snapshot};
 use crate::timeline;
 use crate::verdict::{Observed, Verdict};
+use crate::watch::Sample;
 
 /// What a report is made of, beside the phase itself.
 #[derive(Debug)]
@@ -31,12 +32,15 @@ impl Findings<'_> {
         let clients = &self.settings.clients;
         let Phase { published, before, after, .. } = &phase;
         let books = Books::merge(&phase.harvests, published);
-        let seconds = (after.at_ns - before.at_ns) as f64 / 1e9;
-        let server = self.server_cost(&phase, seconds, books.measured);
-        let threads = thread_loads(before, after, seconds);
+        // With members coming and going the run waits a while for what may still come.
+        let ended_ns = if books.last_arrival_ns > before.at_ns { books.last_arrival_ns } else { after.at_ns };
+        let seconds = (ended_ns - before.at_ns) as f64 / 1e9;
+        let watched_seconds = (after.at_ns - before.at_ns) as f64 / 1e9;
+        let server = self.server_cost(&phase, watched_seconds, books.measured);
+        let threads = thread_loads(before, after, watched_seconds);
         let verdict = Verdict::of(&Observed {
             generator_share: threads.iter().map(|load| wanted_share(load, clients.wait)).fold(0.0, f64::max),
-            server_cores: server.as_ref().map(|server| server.cores),
+            server_share: server.as_ref().map(|server| server.busiest_thread),
             server_cores_waited_for: server.as_ref().map_or(0.0, |server| server.cores_waited_for),
             lag_thirds_ns: published.lag_thirds_ns,
             own_lag_thirds_ns: published.own_lag_thirds_ns,
@@ -95,10 +99,13 @@ impl Findings<'_> {
 
     fn server_cost(&self, phase: &Phase, seconds: f64, deliveries: u64) -> Option<ServerCost> {
         let spent = phase.after.server?.since(phase.before.server?);
+        let ran_before = |thread: &u32| phase.before.server_threads.get(thread).copied().unwrap_or(0);
+        let ran = phase.after.server_threads.iter().map(|(thread, ns)| ns.saturating_sub(ran_before(thread)));
         let cpu_seconds = spent.run_ns as f64 / 1e9;
         Some(ServerCost {
             cpu_seconds,
             cores: cpu_seconds / seconds,
+            busiest_thread: ran.max().unwrap_or(0) as f64 / 1e9 / seconds,
             cores_waited_for: spent.wait_ns as f64 / 1e9 / seconds,
             cpu_us_per_delivery: cpu_seconds * 1e6 / (deliveries as f64).max(1.0),
             deliveries_per_cpu_second: deliveries as f64 / cpu_seconds.max(1e-9),
@@ -141,6 +148,8 @@ struct Books {
     measured: u64,
     altered: u64,
     foreign: u64,
+    /// When the last measured delivery came, 0 when none did.
+    last_arrival_ns: u64,
     slow_closed: u32,
     backlog_bytes_max: u64,
     to_member: Latencies,
@@ -158,6 +167,7 @@ impl Books {
             measured: 0,
             altered: 0,
             foreign: 0,
+            last_arrival_ns: 0,
             slow_closed: 0,
             backlog_bytes_max: 0,
             to_member: Latencies::new(),
@@ -189,6 +199,7 @@ impl Books {
             // What nobody received is missing in the ledger, or its room is empty.
             if arrival_ns > 0 {
                 books.to_last_member.record(*due_ns, arrival_ns);
+                books.last_arrival_ns = books.last_arrival_ns.max(arrival_ns);
             }
         }
         books
@@ -199,7 +210,12 @@ fn timeline_of(phase: &Phase) -> Timeline {
     let slices = phase.harvests.iter().flat_map(|harvest| harvest.slices.iter().cloned());
     let intervals = timeline::merge(slices);
     let mut last_at = 0.0;
-    let points = phase.samples.iter().enumerate().map(|(index, sample)| {
+    let is_empty = |index: usize, sample: &Sample| {
+        sample.published == 0 && intervals.get(index).is_none_or(|latencies| latencies.count() == 0)
+    };
+    let rest =
+        phase.samples.iter().enumerate().rev().take_while(|(index, sample)| is_empty(*index, sample)).count();
+    let points = phase.samples[..phase.samples.len() - rest].iter().enumerate().map(|(index, sample)| {
         let latencies = intervals.get(index);
         let summary = latencies.and_then(Latencies::summary);
         let at_secs = sample.at.as_secs_f64();

@@ -1,5 +1,6 @@
 //! CPU time and resident memory of a process.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -48,6 +49,20 @@ pub(crate) fn cpu_time(pid: u32) -> Result<CpuTime, ProcessError> {
         total.wait_ns += parse_schedstat(&text).ok_or(ProcessError::Malformed { path })?.wait_ns;
     }
     Ok(total)
+}
+
+/// Time each living thread of a process ran, in nanoseconds, by the id of the thread.
+pub(crate) fn thread_run_ns(pid: u32) -> Result<HashMap<u32, u64>, ProcessError> {
+    let unreadable = |source| ProcessError::Unreadable { pid, source };
+    let mut threads = HashMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).map_err(unreadable)? {
+        let name = task.map_err(unreadable)?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A thread may end between the listing and the reading.
+        let Ok(time) = thread_cpu_time(pid, id) else { continue };
+        threads.insert(id, time.run_ns);
+    }
+    Ok(threads)
 }
 
 /// CPU time of one thread of a process.
@@ -120,6 +135,7 @@ mod tests {
         assert!(resident_bytes(pid).expect("readable") > 100_000);
         assert!(cpu_time(pid).expect("readable").run_ns > 0);
         assert!(thread_cpu_time(pid, sys::thread_id()).is_ok());
+        assert!(thread_run_ns(pid).expect("readable").contains_key(&sys::thread_id()));
         assert!(resident_bytes_about(pid).expect("readable") > 100_000);
         assert!(cpu_time(u32::MAX).is_err());
         assert!(resident_bytes(u32::MAX).is_err());

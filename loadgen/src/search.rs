@@ -148,7 +148,7 @@ struct Searcher<'a> {
 impl Searcher<'_> {
     fn knee(&mut self, mut bracket: Bracket, repeat: u32) -> Result<Knee, SearchError> {
         let mut steps = Vec::new();
-        let mut reason = String::new();
+        let (mut reason, mut is_of_server) = (String::new(), false);
         while let Some(value) = bracket.next() {
             let context =
                 format!("search {}/{}, {value:.1} {}: ", repeat + 1, self.how.repeats, self.how.over.unit());
@@ -160,14 +160,20 @@ impl Searcher<'_> {
                 steps.push(step.told);
                 step = self.step(value, &context)?;
             }
-            let step = step.told;
-            bracket.tried(value, step.is_held);
-            if !step.is_held {
-                reason.clone_from(&step.note);
+            bracket.tried(value, step.told.is_held);
+            if !step.told.is_held {
+                reason.clone_from(&step.told.note);
+                is_of_server = step.is_of_server;
             }
-            steps.push(step);
+            steps.push(step.told);
         }
-        Ok(Knee { value: bracket.held().unwrap_or(0.0), broken_at: bracket.broken(), reason, steps })
+        Ok(Knee {
+            value: bracket.held().unwrap_or(0.0),
+            broken_at: bracket.broken(),
+            reason,
+            is_of_server,
+            steps,
+        })
     }
 
     fn step(&mut self, value: f64, context: &str) -> Result<Step, SearchError> {

@@ -3,6 +3,7 @@
 //! Measured time begins and ends with nothing outstanding, so that what the server spent in it belongs to exactly
 //! the deliveries counted in it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -60,12 +61,20 @@ pub(crate) struct Phase {
 pub(crate) struct Snapshot {
     pub(crate) at_ns: u64,
     pub(crate) server: Option<CpuTime>,
+    /// Time each thread of the server ran, in nanoseconds.
+    pub(crate) server_threads: HashMap<u32, u64>,
     pub(crate) threads: Vec<CpuTime>,
     pub(crate) busy_ns: Vec<u64>,
     pub(crate) publisher: CpuTime,
 }
 
 impl Snapshot {
+    /// With what the server spent up to now.
+    fn with_server(self, spent: Option<ServerTime>) -> Self {
+        let (server, server_threads) = spent.unzip();
+        Self { server, server_threads: server_threads.unwrap_or_default(), ..self }
+    }
+
     /// Taken by the publisher's thread.
     fn take(board: &Board) -> Result<Self, ProcessError> {
         let ids = board.all().map(|gauges| {
@@ -74,6 +83,7 @@ impl Snapshot {
         Ok(Self {
             at_ns: now_ns(),
             server: None,
+            server_threads: HashMap::new(),
             threads: ids.map(|(pid, id)| process::thread_cpu_time(pid, id)).collect::<Result<_, _>>()?,
             busy_ns: board.all().map(|gauges| gauges.busy_ns.load(Ordering::Relaxed)).collect(),
             publisher: process::thread_cpu_time(std::process::id(), sys::thread_id())?,
@@ -227,7 +237,7 @@ fn carry_out(
     let mut is_stalled = !publisher.run_for(publications.warmup)?;
     publisher.begin_measuring();
     thread::sleep(SERVER_RESTS_WITHIN);
-    let server = pid.map(process::cpu_time).transpose();
+    let server = pid.map(server_time).transpose();
     let before = Snapshot::take(board);
     board.orders().measured_since_ns.store(now_ns(), Ordering::Relaxed);
     if !is_stalled {
@@ -237,13 +247,20 @@ fn carry_out(
     thread::sleep(SERVER_RESTS_WITHIN);
     let measured = || {
         Ok(Measured {
-            before: Snapshot { server: server?, ..before? },
-            after: Snapshot { server: pid.map(process::cpu_time).transpose()?, ..after? },
+            before: before?.with_server(server?),
+            after: after?.with_server(pid.map(server_time).transpose()?),
             server_resident_bytes: pid.map(process::resident_bytes).transpose()?,
             published: publisher.take_published(is_stalled),
         })
     };
     Ok(measured())
+}
+
+/// CPU time of a process, and of each of its threads.
+type ServerTime = (CpuTime, HashMap<u32, u64>);
+
+fn server_time(pid: u32) -> Result<ServerTime, ProcessError> {
+    Ok((process::cpu_time(pid)?, process::thread_run_ns(pid)?))
 }
 
 fn reasons_of(harvests: &[Harvest]) -> Vec<String> {

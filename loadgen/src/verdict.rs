@@ -22,8 +22,8 @@ const OWN_LAG_NS_MAX: u64 = 10_000_000;
 pub(crate) struct Observed {
     /// Share of the time the busiest thread of the generator ran or wanted to run.
     pub(crate) generator_share: f64,
-    /// Cores' worth of CPU time the server used, when it was watched.
-    pub(crate) server_cores: Option<f64>,
+    /// Share of the time the server's busiest thread ran, when it was watched.
+    pub(crate) server_share: Option<f64>,
     /// Cores' worth of time the server was ready to run while others ran.
     pub(crate) server_cores_waited_for: f64,
     /// Mean lag of sending in the first and the last third of the time, in nanoseconds.
@@ -44,8 +44,8 @@ pub(crate) enum Verdict {
     GeneratorLate { first_us: u64, last_us: u64 },
     /// Others who used the server's CPU: no capacity can be told.
     Machine { cores_waited_for: f64 },
-    /// The server.
-    Server { cores: f64 },
+    /// The server: one of its threads has all it can do.
+    Server { share: f64 },
     /// Who takes the publications, and could not keep up: no capacity can be told.
     Publishing { first_us: u64, last_us: u64 },
     /// Nobody: the pace asked for no more.
@@ -70,8 +70,8 @@ impl Verdict {
             return Self::Machine { cores_waited_for: observed.server_cores_waited_for };
         }
         let (first_ns, last_ns) = observed.lag_thirds_ns;
-        match observed.server_cores {
-            Some(cores) if cores > BUSY_SHARE_MAX => Self::Server { cores },
+        match observed.server_share {
+            Some(share) if share > BUSY_SHARE_MAX => Self::Server { share },
             _ if grows(observed.lag_thirds_ns) => {
                 Self::Publishing { first_us: first_ns / 1_000, last_us: last_ns / 1_000 }
             }
@@ -107,7 +107,9 @@ impl fmt::Display for Verdict {
                     "machine-bound: the server waited for the CPU, {cores_waited_for:.2} cores' worth of time"
                 )
             }
-            Self::Server { cores } => write!(f, "server-bound: it used {cores:.2} cores"),
+            Self::Server { share } => {
+                write!(f, "server-bound: its busiest thread ran {:.0} % of the time", share * 100.0)
+            }
             Self::Publishing { first_us, last_us } => {
                 write!(
                     f,
@@ -132,10 +134,10 @@ mod tests {
         let publishing = Verdict::Publishing { first_us: 3_000, last_us: 7_000 };
         let machine = Verdict::Machine { cores_waited_for: 0.3 };
         let (none, grown) = ((0, 0), (3_000_000, 7_000_000));
-        let server = Verdict::Server { cores: 1.0 };
+        let server = Verdict::Server { share: 1.0 };
         let table = [
             (0.95, Some(1.0), 0.3, none, none, closed, Verdict::GeneratorBusy { share: 0.95 }),
-            (0.90, Some(0.95), 0.2, none, none, closed, Verdict::Server { cores: 0.95 }),
+            (0.90, Some(0.95), 0.2, none, none, closed, Verdict::Server { share: 0.95 }),
             (0.50, Some(0.95), 0.3, none, none, closed, machine),
             (0.50, Some(0.50), 0.0, none, none, closed, Verdict::Nobody),
             (0.50, None, 0.0, none, none, closed, Verdict::Nobody),
@@ -147,13 +149,13 @@ mod tests {
             (0.50, Some(0.5), 0.0, (5_500_000, 7_000_000), none, open, Verdict::Nobody),
             (0.50, Some(0.5), 0.0, (10, 4_900_000), (10, 4_900_000), open, Verdict::Nobody),
         ];
-        for (generator_share, server_cores, server_cores_waited_for, lag_thirds_ns, own, pace, expected) in
+        for (generator_share, server_share, server_cores_waited_for, lag_thirds_ns, own, pace, expected) in
             table
         {
             let own_lag_thirds_ns = own;
             let observed = Observed {
                 generator_share,
-                server_cores,
+                server_share,
                 server_cores_waited_for,
                 lag_thirds_ns,
                 own_lag_thirds_ns,

@@ -202,7 +202,7 @@ impl Worker {
         let orders = self.board.orders();
         let still_away = self.away.len() as u32;
         for _ in 0..still_away {
-            note(&mut self.books.reasons, "left on purpose and not back at the end");
+            note(&mut self.books.reasons, "left and not back at the end");
         }
         let harvest = self
             .books
@@ -314,12 +314,17 @@ impl Worker {
         if self.conns[member].state != State::Live {
             return;
         }
-        self.conns[member] = Conn::queued();
         self.counts.live -= 1;
+        self.slow.retain(|slow| *slow != member);
+        self.queue_again(member);
+    }
+
+    /// Queues a member that was live to come back; what it misses until then is excused.
+    fn queue_again(&mut self, member: usize) {
+        self.conns[member] = Conn::queued();
         self.books.ledger.leave(member);
         self.away.insert(member, now_ns());
         self.queue.push_back(member);
-        self.slow.retain(|slow| *slow != member);
     }
 
     /// Reads what slow connections may have read in so many seconds.
@@ -519,7 +524,8 @@ impl Worker {
         }
     }
 
-    /// Books the end of a connection. One that left on purpose tries again until it is back.
+    /// Books the end of a connection. One that left on purpose tries again until it is back, and one that reads slowly
+    /// comes back when the server has had enough of it.
     fn close(&mut self, member: usize, reason: &str) {
         let was = std::mem::replace(&mut self.conns[member], Conn::closed()).state;
         match was {
@@ -527,6 +533,7 @@ impl Worker {
             State::Live if self.settings.is_slow(self.connection(member)) => {
                 self.counts.live -= 1;
                 self.books.slow_closed += 1;
+                self.queue_again(member);
             }
             State::Live => {
                 self.counts.live -= 1;

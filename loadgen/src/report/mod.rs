@@ -18,6 +18,7 @@ use crate::engine::Reasons;
 use crate::latency::{CurvePoint, Percentiles};
 use crate::ledger::Counts;
 use crate::metrics::thousands;
+use crate::requirement::Requirement;
 use crate::scenario::Pace;
 use crate::verdict::Verdict;
 
@@ -155,7 +156,9 @@ impl ScenarioFacts {
             Pace::Closed { window, burst } => {
                 format!("closed loop with {window} outstanding, {burst} together")
             }
-            Pace::Open { per_second } => format!("open loop with {per_second} a second"),
+            Pace::Open { per_second } => {
+                format!("open loop with {} a second", (per_second * 100.0).round() / 100.0)
+            }
         }
     }
 
@@ -205,6 +208,9 @@ pub(crate) struct ServerCost {
     pub(crate) cpu_seconds: f64,
     /// The same as a number of cores.
     pub(crate) cores: f64,
+    /// Share of the time its busiest thread ran: near 1, that thread is the limit.
+    #[serde(default)]
+    pub(crate) busiest_thread: f64,
     /// Cores' worth of time its threads were ready to run while others ran: above nothing, the machine was shared.
     pub(crate) cores_waited_for: f64,
     /// CPU time for one delivery, in microseconds.
@@ -395,6 +401,9 @@ pub(crate) struct Knee {
     pub(crate) broken_at: Option<f64>,
     /// What broke: the promise, the generator or the ledger.
     pub(crate) reason: String,
+    /// Whether that was the server: if not, its own limit lies higher, nobody knows where.
+    #[serde(default)]
+    pub(crate) is_of_server: bool,
     /// In the order they were tried.
     pub(crate) steps: Vec<SearchStep>,
 }
@@ -415,6 +424,16 @@ pub(crate) struct SearchStep {
 }
 
 impl Search {
+    /// The promise whose metric the steps tell: the first.
+    pub(crate) fn first_promise(&self) -> Option<Requirement> {
+        self.slo.split(", ").next()?.parse().ok()
+    }
+
+    /// Whether every repetition ended at a limit of the server: only then is the knee its capacity.
+    pub(crate) fn is_capacity(&self) -> bool {
+        self.knees.iter().all(|knee| knee.is_of_server)
+    }
+
     /// Median, lowest and highest of the knees; `None` when there are none.
     pub(crate) fn knee_spread(&self) -> Option<compare::Spread> {
         compare::Spread::of(self.knees.iter().map(|knee| knee.value).collect())

@@ -13,7 +13,7 @@ pub(crate) fn fanout() -> Fanout {
         deliveries: 48_000_000,
         seconds: 120.0,
         deliveries_per_second: Some(400_000.0),
-        verdict: Verdict::Server { cores: 0.97 },
+        verdict: Verdict::Server { share: 0.97 },
         to_member: Some(percentiles(900, 48_000_000)),
         to_last_member: Some(percentiles(1_400, 48_000)),
         member_curve: curve(),
@@ -36,6 +36,7 @@ pub(crate) fn fanout() -> Fanout {
         server: Some(ServerCost {
             cpu_seconds: 116.4,
             cores: 0.97,
+            busiest_thread: 0.5,
             cores_waited_for: 0.01,
             cpu_us_per_delivery: 2.425,
             deliveries_per_cpu_second: 412_371.0,
@@ -132,6 +133,7 @@ pub(crate) fn search() -> Search {
         value,
         broken_at: Some(broken_at),
         reason: "slo".to_owned(),
+        is_of_server: true,
         steps: vec![
             step(200.0, Some(1_200.0)),
             step(400.0, Some(3_600.0)),

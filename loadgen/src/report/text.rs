@@ -208,6 +208,9 @@ impl fmt::Display for Search {
             self.fmt_knee(f, index + 1, knee)?;
         }
         row(f, "highest that held", self.knee_in_words())?;
+        if !self.is_capacity() {
+            row(f, "", "no capacity: something else than the server was the limit, which lies higher")?;
+        }
         if let Some(best) = &self.best {
             writeln!(f, "\nThe run at the highest value that held:")?;
             best.fmt(f)?;
@@ -230,7 +233,7 @@ impl Search {
 
     /// The measured value of a step, in the unit of the promise's metric.
     pub(super) fn measured_in_words(&self, step: &SearchStep) -> String {
-        let unit = self.slo.parse::<Requirement>().map_or(Unit::Count, |slo| slo.metric.unit);
+        let unit = self.first_promise().map_or(Unit::Count, |slo| slo.metric.unit);
         step.measured.map_or("-".to_owned(), |measured| unit.format(measured))
     }
 

@@ -4,7 +4,6 @@ use super::plot::{Axis, Drawn, Plot, Rule, Scale, Series};
 use super::{kicker, paragraph, problems, put, table};
 use crate::metrics::{Unit, significant};
 use crate::report::{Knee, Over, Search, SearchStep, compare::Spread};
-use crate::requirement::Requirement;
 
 /// Measured values that vary by more than this factor are drawn by powers of ten.
 const EVEN_FACTOR_MAX: f64 = 20.0;
@@ -13,8 +12,15 @@ const EVEN_FACTOR_MAX: f64 = 20.0;
 pub(super) fn title(search: &Search) -> String {
     let unit = search.over.unit();
     match search.knee_spread() {
-        Some(Spread { median, .. }) if median > 0.0 => {
+        Some(Spread { median, .. }) if median > 0.0 && search.is_capacity() => {
             format!("{} holds up to {} {unit}", search.slo, significant(median))
+        }
+        Some(Spread { median, .. }) if median > 0.0 => {
+            format!(
+                "{} holds up to {} {unit} at least; the limit was not reached",
+                search.slo,
+                significant(median)
+            )
         }
         _ => format!("{} did not hold at any load tried", search.slo),
     }
@@ -85,7 +91,7 @@ fn steps(search: &Search, knee: &Knee) -> String {
 }
 
 fn plot(search: &Search, number: usize, knee: &Knee) -> Plot {
-    let slo = search.slo.parse::<Requirement>().ok();
+    let slo = search.first_promise();
     let measured =
         knee.steps.iter().filter_map(|step| step.measured).chain(slo.as_ref().map(|slo| slo.limit));
     let most = measured.clone().fold(0.0, f64::max);
@@ -112,7 +118,7 @@ fn plot(search: &Search, number: usize, knee: &Knee) -> Plot {
         },
         y: Axis { name: slo.as_ref().map_or("measured", |slo| slo.metric.key), unit: unit_name, scale },
         series: vec![series("held", true, Drawn::Rings), series("broke", false, Drawn::Crosses)],
-        rule: slo.map(|slo| Rule { y: slo.limit / base, name: search.slo.clone() }),
+        rule: slo.map(|slo| Rule { y: slo.limit / base, name: slo.to_string() }),
         note: match unmeasured {
             0 => String::new(),
             count => format!("Steps that are not drawn, as nothing was measured: {count}."),
