@@ -25,7 +25,7 @@ Examples:
       capacity --connections 100000 --rooms 2000 --rooms-per-connection 4 --rate 500 --slo p50=5ms --headroom 50% --json
 
   How far off is the model? Predict runs it has not seen:
-      bench/calibrate --held-out held-out.jsonl
+      bench/calibrate --held-out held-out.jsonl mine.jsonl
       capacity --calibration mine.jsonl --check held-out.jsonl --tolerance 10%
 
 Exit codes: 0 answered, 1 no plan meets the objective or --check is beyond the tolerance, 2 wrong arguments or files.";
