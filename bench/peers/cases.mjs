@@ -22,8 +22,8 @@ const ALL = [...BATCHING, "nchan", "ws"];
 const MANY_ROOMS = [...BATCHING, "ws"];
 /** Publications can be for a client, a user, or all but some. */
 const IGNIS = ["shardcast", "shardcast-redis", "ignis"];
-/** The flush waits for so many times the duration of the last one. */
-const PACES = [0.25, 0.5, 1, 2];
+/** The flush waits for so many times the duration of the last one; 0 is Shardcast as it comes. */
+export const PACES = [0, 0.25, 0.5, 1, 2];
 
 const RATES = [100, 200, 400, 800, 1600];
 const MEMBERS = ["-n", 1000];
@@ -35,7 +35,7 @@ const SPIN = ["--wait", "spin"];
 const HOT_ROOM = ["fanout", ...MEMBERS, ...ROOM, ...BYTES, ...SPIN];
 
 const together = (count) => ["-w", count, "--burst", count];
-const paced = (pace) => `shardcast-pace${pace}`;
+const paced = (pace) => (pace === 0 ? "shardcast" : `shardcast-pace${pace}`);
 
 /** Measured time: enough deliveries for a share of the CPU time, or enough publications for a p99. */
 const MANY_DELIVERIES = { duration: "2s", warmup: "500ms" };
@@ -46,7 +46,7 @@ const fanout = (title, peers, load, figures = [CPU], time = MANY_DELIVERIES) => 
 
 function rate(perSecond, peers) {
   const load = [...HOT_ROOM, "-r", perSecond];
-  return fanout(`${perSecond} a second`, peers, load, ["cpu", "lastP50", "lastP99"], MANY_PUBLICATIONS);
+  return fanout(`${perSecond.toLocaleString("en")} a second`, peers, load, ["cpu", "lastP50", "lastP99"], MANY_PUBLICATIONS);
 }
 
 /** Half of the members read a kilobyte a second, or are not there at all. */
@@ -116,7 +116,7 @@ export const CASES = {
   },
 
   ...Object.fromEntries(
-    RATES.map((perSecond) => [`pace${perSecond}`, rate(perSecond, ["bun", "shardcast", ...PACES.map(paced)])]),
+    RATES.map((perSecond) => [`pace${perSecond}`, rate(perSecond, ["bun", ...PACES.map(paced)])]),
   ),
   "shards-sparse": shards("1,000 members, one at a time", ["-w", 1]),
   "shards-burst": shards("1,000 members, 64 together", together(64)),
