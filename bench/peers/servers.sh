@@ -65,6 +65,8 @@ start_server() {
     local peer=$1 cores=$2 port log=$out/logs/$1.log
     port=$(free_port)
     server_pid=
+    # What the last one said is not taken for this one's.
+    : >"$log"
     case $peer in
     bun) spawn "$cores" "$log" "$bun" "$here/bun-publish.ts" "$port" ;;
     ws) spawn "$cores" "$log" node "$here/ws-node.mjs" "$port" ;;
