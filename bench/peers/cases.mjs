@@ -25,6 +25,9 @@ const IGNIS = ["shardcast", "shardcast-redis", "ignis"];
 /** The flush waits for so many times the duration of the last one; 0 is Shardcast as it comes. */
 export const PACES = [0, 0.25, 0.5, 1, 2];
 
+/** How publications come to Shardcast. */
+const WAYS_IN = ["shardcast", "embedded", "shardcast-redis"];
+
 const RATES = [100, 200, 400, 800, 1600];
 const MEMBERS = ["-n", 1000];
 const ROOM = ["--rooms", 1];
@@ -118,18 +121,24 @@ export const CASES = {
   ...Object.fromEntries(
     RATES.map((perSecond) => [`pace${perSecond}`, rate(perSecond, ["bun", ...PACES.map(paced)])]),
   ),
+  "embedded-sparse": fanout("1,000 members, one at a time", WAYS_IN, [...HOT_ROOM, "-w", 1]),
+  "embedded-burst": fanout("1,000 members, 64 together", WAYS_IN, [...HOT_ROOM, ...together(64)]),
+  "embedded-rooms": fanout("1,000 rooms of 5, 64 together", WAYS_IN, [
+    ...["fanout", ...SMALL_ROOMS, ...BYTES, ...SPIN, ...together(64)],
+  ]),
   "shards-sparse": shards("1,000 members, one at a time", ["-w", 1]),
   "shards-burst": shards("1,000 members, 64 together", together(64)),
 };
 
 const TARGETS = ["sparse", "burst4", "burst16", "burst", "four-rooms", "saturated", ...named("rate"), "idle"];
-const OWN = [...named("pace"), ...named("shards-")];
+const OWN = [...named("pace"), ...named("embedded-"), ...named("shards-")];
 
 /** By name: cases that are run together. */
 export const GROUPS = {
   targets: TARGETS,
   shapes: Object.keys(CASES).filter((name) => !TARGETS.includes(name) && !OWN.includes(name)),
   pacing: named("pace"),
+  embedded: named("embedded-"),
   shards: named("shards-"),
   all: Object.keys(CASES),
 };

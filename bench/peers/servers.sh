@@ -1,6 +1,6 @@
 # Starts and stops the servers that `run` measures; sourced by it.
 #
-# Uses `here`, `out`, `scratch`, `api_key`, `shardcast`, `bun`, `nchan_module`, `redis_port` and `redis_core` of `run`.
+# Uses `here`, `out`, `scratch`, `api_key`, `shardcast`, `embedded`, `bun`, `nchan_module`, `redis_port` and `redis_core` of `run`.
 
 server_pid='' redis_pid=''
 
@@ -72,6 +72,10 @@ start_server() {
     ws) spawn "$cores" "$log" node "$here/ws-node.mjs" "$port" ;;
     ignis) spawn "$cores" "$log" "$bun" "$here/ignis.ts" "$port" "$redis_port" ;;
     nchan) start_nchan "$cores" "$port" "$log" ;;
+    embedded)
+        publish_port=$(free_port)
+        spawn "$cores" "$log" "$embedded" "$port" "$publish_port"
+        ;;
     shardcast*) start_shardcast "$peer" "$cores" "$port" "$log" ;;
     esac
     server_pid=$!
@@ -119,6 +123,10 @@ load_of() {
     nchan)
         load=(--target "ws://$at/sub/{room}" --dialect raw)
         publish=(--publish "http://$at/pub/{room}" --publish-body "$text" --publish-pipeline 128 --publish-batch one)
+        ;;
+    embedded)
+        load=(--target "ws://$at/ws" --dialect ignis)
+        publish=(--publish "http://127.0.0.1:$publish_port/" --publish-body '{room} {data}' --publish-batch lines)
         ;;
     ignis | shardcast-redis)
         load=(--target "ws://$at/ws" --dialect ignis)

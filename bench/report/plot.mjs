@@ -12,6 +12,7 @@ const TOP = 62;
 const BOTTOM = 52;
 /** About the width of a character. */
 const CHARACTER = 7;
+const BOLD_CHARACTER = 7.8;
 /** Least distance between the names of two lines. */
 const NAME_HEIGHT = 16;
 const BAR_HEIGHT = 20;
@@ -100,7 +101,7 @@ export function linePlot({ title, x, y, series }) {
   const ys = points.flatMap((point) => [point.y, point.low, point.high]).filter(Number.isFinite);
   const across = ruler(y.scale, y.scale === "log" ? ys.filter((value) => value > 0) : ys, HEIGHT - BOTTOM, TOP);
   const labelWidth = Math.max(...across.ticks.map((tick) => label(tick).length)) * CHARACTER;
-  const nameWidth = Math.max(...drawn.map((one) => one.name.length)) * CHARACTER;
+  const nameWidth = Math.max(...drawn.map((one) => one.name.length)) * BOLD_CHARACTER;
   const along = ruler(x.scale, points.map((point) => point.x), 24 + labelWidth, WIDTH - nameWidth - 28);
   const body = [...axes(along, across, x.name, y.name), ...drawn.flatMap((one) => line(one, along, across))];
   return frame(HEIGHT, title, inWords(title, x.name, y.name, drawn), [...body, ...names(drawn, along, across)]);

@@ -110,7 +110,7 @@ function pacing(results) {
     return `${heading(figure)}\n\n${table(["to 1,000 members", ...columns.map(({ title }) => title)], rows)}`;
   };
   const title = "What pacing buys, and what it costs";
-  const series = names.map((name, index) => ({ name: CASES[name].title, color: index, points: pacedPoints(results, name) }));
+  const series = names.map((name, index) => ({ name: CASES[name].title, color: PEERS.shardcast.color, isDashed: index % 2 === 1, points: pacedPoints(results, name) }));
   const x = { name: "p50 to the last member, ms more than unpaced", scale: "linear" };
   const plot = linePlot({ title, x, y: { name: "CPU-µs a delivery; points from left: pace 0 and up", scale: "log" }, series });
   const text = [...["cpu", "lastP50", "lastP99"].map(told), image("pacing", title)].join("\n\n");
@@ -150,6 +150,20 @@ function shapes(results) {
   return { text: parts.length > 0 ? parts.join("\n\n") : notMeasured("shapes"), plots: {} };
 }
 
+function embedded(results) {
+  const names = measured(results, GROUPS.embedded);
+  if (names.length === 0) return { text: notMeasured("embedded"), plots: {} };
+  const ways = ["shardcast", "embedded", "shardcast-redis"];
+  const rows = names.map((name) => {
+    const told = ways.map((way) => {
+      const ratio = way === "shardcast" ? undefined : results.ratio(name, "cpu", way, "shardcast");
+      return `${spread(results.spread(name, way, "cpu"))}${ratio ? ` [${number(ratio.median)}]` : ""}`;
+    });
+    return [CASES[name].title, ...told];
+  });
+  return { text: table(["CPU-µs a delivery", "HTTP API", "embedded", "Redis"], rows), plots: {} };
+}
+
 function shards(results) {
   const names = measured(results, GROUPS.shards);
   if (names.length === 0) return { text: notMeasured("shards"), plots: {} };
@@ -163,4 +177,4 @@ function shards(results) {
 }
 
 /** By the name of its place on the page: a function of the results that returns text and plots. */
-export const SECTIONS = { machine, targets, cost, latency, pacing, idle, shapes, shards };
+export const SECTIONS = { machine, targets, cost, latency, pacing, idle, shapes, embedded, shards };
