@@ -107,6 +107,13 @@ export const CASES = {
   ),
   "slow-none": slow("100 members, 100 a second of 16 KiB", 100, 0),
   "slow-half": slow("the same, and 100 more who read 1 KiB a second", 200, 0.5),
+  storm: {
+    title: "clients connect, log in and leave, 64 at a time",
+    peers: ALL,
+    load: ["connect", "--close", "clean", "--in-flight", 64, ...ROOM, "--rooms-per-connection", 1, ...SPIN],
+    figures: ["cpuPerConnect"],
+    time: { duration: "2s" },
+  },
   heartbeats: {
     title: `1,000 clients send ${HEARTBEATS_PER_SECOND.toLocaleString("en")} small messages a second`,
     peers: MANY_ROOMS,

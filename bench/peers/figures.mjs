@@ -43,6 +43,11 @@ export const FIGURES = {
     unit: "CPU-µs/s/connection",
     value: (report) => idleCpuOver(report, lastStep(report)?.connections),
   },
+  cpuPerConnect: {
+    name: "CPU-µs a client let in",
+    unit: "CPU-µs/connect",
+    value: (report) => report.server?.cpu_us_per_connect,
+  },
   cpuPerReceived: {
     name: "CPU-µs a received message",
     unit: "CPU-µs/message",

@@ -144,6 +144,7 @@ function shapes(results) {
   const parts = tables(results, [
     { names: OTHERS, figure: "cpu" },
     { names: ["heartbeats"], figure: "cpuPerReceived" },
+    { names: ["storm"], figure: "cpuPerConnect" },
     { names: TROUBLED, figure: "lastP99" },
     { names: TROUBLED, figure: "memoryPeak" },
   ]);

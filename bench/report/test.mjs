@@ -20,12 +20,11 @@ function report(cost) {
   return {
     seconds,
     deliveries: 1000,
-    server: { cpu_us_per_delivery: cost },
+    server: { cpu_us_per_delivery: cost, cpu_us_per_connect: cost },
     to_last_member: { p50_us: micros, p99_us: 3 * micros },
     timeline: { points: [{ server_resident_bytes: 2 ** 20 * cost }, { server_resident_bytes: null }] },
     server_bytes_per_connection: 1000 * cost,
     steps: [{ connections: 15_000, server_cpu_us_per_second: 15_000 * cost }],
-    opening: { cpu_us_per_connection: cost },
     verdict: { limit: "server" },
   };
 }
