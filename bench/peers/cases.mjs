@@ -5,7 +5,7 @@
 // Usage: node cases.mjs names "GROUP CASE…"          the cases, one a line
 //        node cases.mjs peers CASE                   who can do it, one a line
 //        node cases.mjs targets                      who takes part in the group of targets, one a line
-//        node cases.mjs load CASE [quick]            arguments of the load generator, one a line
+//        node cases.mjs load CASE IS_QUICK           arguments of the load generator, one a line
 //        node cases.mjs spread CASE                  whether server and load share their cores: true or false
 //        node cases.mjs tell CASE RESULT.json        the figures that count, in a line
 
@@ -82,7 +82,7 @@ export const CASES = {
     peers: ALL,
     load: ["idle", "--at", "5000,15000", ...ROOM, "--rooms-per-connection", 1, ...SPIN],
     figures: ["bytesPerConnection", "idleCpu"],
-    time: { settle: "2s", hold: "3s" },
+    time: { settle: "2s", hold: "2s" },
   },
 
   ledger5000: fanout("5,000 members, one at a time", ALL, ["fanout", "-n", 5000, ...ROOM, ...BYTES, ...SPIN, "-w", 1]),
@@ -194,7 +194,7 @@ if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
     targets: () => TARGET_PEERS,
     names: () => namesOf(name),
     peers: () => CASES[name].peers,
-    load: () => loadOf(name, more === "quick"),
+    load: () => loadOf(name, more === "true"),
     spread: () => [CASES[name].spread ?? false],
     tell: () => [tell(name, more)],
   };

@@ -25,6 +25,8 @@ export class Results {
   /** Runs, and those of them that hold: the ledger exact, nobody lost. */
   all = 0;
   good = 0;
+  /** Some of them were only to see whether everything works. */
+  isQuick = false;
 
   constructor(folder) {
     this.#folder = folder;
@@ -38,8 +40,9 @@ export class Results {
       const [, peer, round] = /^(.+)-(\d+)\.run$/.exec(file) ?? [];
       const result = join(folder, `${peer}-${round}.json`);
       if (peer === undefined) continue;
-      const { status, ...ticks } = JSON.parse(readFileSync(join(folder, file)));
+      const { status, is_quick: isQuick, ...ticks } = JSON.parse(readFileSync(join(folder, file)));
       this.all += 1;
+      this.isQuick ||= isQuick;
       if (status !== 0 || !existsSync(result)) continue;
       this.good += 1;
       const key = `${name}/${peer}`;

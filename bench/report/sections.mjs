@@ -68,7 +68,8 @@ function machine(results) {
   const rounds = results.rounds(Object.keys(CASES));
   const exact = `${counted(rounds, "round")} at most; of ${counted(results.all, "run")} ${results.good.toLocaleString("en")} had an exact ledger, warm-up included,
 and lost no connection. Only these are in the tables.`;
-  return { text: `\`\`\`text\n${results.versions()}\n\`\`\`\n\n${exact}`, plots: {} };
+  const doubt = results.isQuick ? "\n\n**Runs of half a second, to see whether everything works: no figures to keep.**" : "";
+  return { text: `\`\`\`text\n${results.versions()}\n\`\`\`\n\n${exact}${doubt}`, plots: {} };
 }
 
 function targets(results) {
