@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154 # names shared with run
 # Starts and stops the servers that `run` measures; sourced by it.
 #
 # Uses `here`, `out`, `scratch`, `api_key`, `shardcast`, `embedded`, `bun`, `nchan_module`, `redis_port` and `redis_core` of `run`.
