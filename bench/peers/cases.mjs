@@ -6,7 +6,7 @@
 //        node cases.mjs peers CASE                   who can do it, one a line
 //        node cases.mjs targets                      who takes part in the group of targets, one a line
 //        node cases.mjs load CASE IS_QUICK           arguments of the load generator, one a line
-//        node cases.mjs spread CASE                  whether server and load share their cores: true or false
+//        node cases.mjs traits CASE                  what else the run has to do, a word each: `spread` and `dev`
 //        node cases.mjs tell CASE RESULT.json        the figures that count, in a line
 
 import { readFileSync } from "node:fs";
@@ -63,10 +63,13 @@ function slow(title, members, share) {
 function shards(title, pace) {
   const load = ["fanout", ...MEMBERS, ...ROOM, ...BYTES, ...pace, "--wait", "sleep"];
   const peers = ["shardcast-1shard", "shardcast-2shards"];
-  return { ...fanout(title, peers, load, ["cpu", "deliveryRate"]), spread: true };
+  return { ...fanout(title, peers, load, ["cpu", "deliveryRate"]), traits: ["spread"] };
 }
 
-/** By name: what the reader is told, who takes part, the load, the figures that count, how long. */
+/**
+ * By name: what the reader is told, who takes part, the load, the figures that count, how long. Traits: `spread`, server
+ * and load share their cores; `dev`, clients say who they are, as static tokens do not.
+ */
 export const CASES = {
   sparse: fanout("1,000 members, one at a time", ALL, [...HOT_ROOM, "-w", 1]),
   burst4: fanout("1,000 members, 4 together", BATCHING, [...HOT_ROOM, ...together(4)]),
@@ -90,13 +93,18 @@ export const CASES = {
   "many-rooms-burst": fanout("1,000 rooms of 5, 64 together", ALL, [
     ...["fanout", ...SMALL_ROOMS, ...BYTES, ...SPIN, ...together(64)],
   ]),
-  mixed: fanout("500 members, 16 B to 64 KiB, 4 together", ALL, [
-    ...["fanout", "-n", 500, ...ROOM, "--size", "16,128,4096,65536", ...SPIN, ...together(4)],
+  mixed: fanout("500 members, 64 B to 64 KiB, 4 together", ALL, [
+    ...["fanout", "-n", 500, ...ROOM, "--size", "64,512,4096,65536", ...SPIN, ...together(4)],
   ]),
-  direct: fanout("to one client each, 64 together", IGNIS, [...HOT_ROOM, "--to", "client", ...together(64)]),
-  users: fanout("to one user of 4 connections each, 64 together", IGNIS, [
-    ...[...HOT_ROOM, "--to", "user", "--users", 250, ...together(64)],
+  direct: fanout("to one client each, 64 together", IGNIS, [
+    ...["fanout", ...MEMBERS, "--publish-to", "client", ...BYTES, ...SPIN, ...together(64)],
   ]),
+  users: {
+    ...fanout("to one user of 4 connections each, 64 together", IGNIS, [
+      ...["fanout", ...MEMBERS, "--publish-to", "user", "--users", 250, ...BYTES, ...SPIN, ...together(64)],
+    ]),
+    traits: ["dev"],
+  },
   exclude: fanout("1,000 members without one, 64 together", IGNIS, [...HOT_ROOM, "--exclude", 1, ...together(64)]),
   churn: fanout(
     "500 members, 100 a second, 50 a second leave and come back",
@@ -195,7 +203,7 @@ if (import.meta.url === pathToFileURL(argv[1] ?? "").href) {
     names: () => namesOf(name),
     peers: () => CASES[name].peers,
     load: () => loadOf(name, more === "true"),
-    spread: () => [CASES[name].spread ?? false],
+    traits: () => CASES[name].traits ?? [],
     tell: () => [tell(name, more)],
   };
   console.log(answers[command]().join("\n"));

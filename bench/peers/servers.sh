@@ -60,10 +60,10 @@ start_redis() {
     wait_until listens "$redis_port" || die "Redis did not start: see $out/logs/redis.log"
 }
 
-# start_server PEER CORES: starts it fresh and waits until it serves. Sets `server_pid` (to stop it), `measured_pid`
+# start_server PEER CORES TRAITS: starts it fresh and waits until it serves. Sets `server_pid` (to stop it), `measured_pid`
 # (whose CPU time counts), `load` (how clients reach it) and `publish` (how publications do). Fails if it does not come up.
 start_server() {
-    local peer=$1 cores=$2 port log=$out/logs/$1.log
+    local peer=$1 cores=$2 traits=$3 port log=$out/logs/$1.log
     port=$(free_port)
     server_pid=
     # What the last one said is not taken for this one's.
@@ -77,7 +77,7 @@ start_server() {
         publish_port=$(free_port)
         spawn "$cores" "$log" "$embedded" "$port" "$publish_port"
         ;;
-    shardcast*) start_shardcast "$peer" "$cores" "$port" "$log" ;;
+    shardcast*) start_shardcast "$peer" "$cores" "$port" "$log" "$traits" ;;
     esac
     server_pid=$!
     case $peer in
@@ -92,12 +92,13 @@ start_server() {
 }
 
 start_shardcast() {
-    local peer=$1 cores=$2 port=$3 log=$4 settings=()
+    local peer=$1 cores=$2 port=$3 log=$4 traits=$5 settings=()
     case $peer in
     shardcast-redis) settings=(--redis-url "redis://127.0.0.1:$redis_port") ;;
     shardcast-pace*) settings=(--set "server.flush_pace=${peer#shardcast-pace}") ;;
     shardcast-*shard*) settings=(--set "server.shards=$(tr -dc 0-9 <<<"$peer")") ;;
     esac
+    [[ $traits != *dev* ]] || settings+=(--set auth.dev=true)
     admin_port=$(free_port)
     spawn "$cores" "$log" env SHARDCAST_API_KEY="$api_key" "$shardcast" serve --listen "127.0.0.1:$port" \
         --admin-listen "127.0.0.1:$admin_port" --set auth.tokens.0.token=ok --set 'auth.rooms=*' \
