@@ -88,6 +88,15 @@ export const CASES = {
     time: { settle: "2s", hold: "2s" },
   },
 
+  // A minute, so that every silent connection is pinged.
+  "idle-pings": {
+    title: "10,000 connections that say nothing but pong",
+    peers: ["shardcast", "ignis"],
+    load: ["idle", "--at", 10_000, ...ROOM, "--rooms-per-connection", 1, "--heartbeat", "0s", ...SPIN],
+    figures: ["idleCpu"],
+    time: { settle: "2s", hold: "60s" },
+  },
+
   ledger5000: fanout("5,000 members, one at a time", ALL, ["fanout", "-n", 5000, ...ROOM, ...BYTES, ...SPIN, "-w", 1]),
   "many-rooms": fanout("1,000 rooms of 5, one at a time", ALL, ["fanout", ...SMALL_ROOMS, ...BYTES, ...SPIN, "-w", 1]),
   "many-rooms-burst": fanout("1,000 rooms of 5, 64 together", ALL, [
@@ -146,12 +155,13 @@ export const CASES = {
 };
 
 const TARGETS = ["sparse", "burst4", "burst16", "burst", "four-rooms", "saturated", ...named("rate"), "idle"];
-const OWN = [...named("pace"), ...named("embedded-"), ...named("shards-")];
+const OWN = ["idle-pings", ...named("pace"), ...named("embedded-"), ...named("shards-")];
 
 /** By name: cases that are run together. */
 export const GROUPS = {
   targets: TARGETS,
   shapes: Object.keys(CASES).filter((name) => !TARGETS.includes(name) && !OWN.includes(name)),
+  pings: ["idle-pings"],
   pacing: named("pace"),
   embedded: named("embedded-"),
   shards: named("shards-"),

@@ -137,7 +137,8 @@ function idle(results) {
   const title = "Resident memory of one more idle connection";
   const bars = peers.map((peer) => ({ name: PEERS[peer].title, color: PEERS[peer].color, ...results.spread("idle", peer, "bytesPerConnection") }));
   const plot = barPlot({ title, unit: "bytes a connection, from 5,000 to 15,000", bars: bars.filter((bar) => bar.median !== undefined) });
-  const text = [table(["", ...figures.map((figure) => FIGURES[figure].name)], rows), image("memory", title)];
+  const pings = tables(results, [{ names: ["idle-pings"], figure: "idleCpu" }]);
+  const text = [table(["", ...figures.map((figure) => FIGURES[figure].name)], rows), ...pings, image("memory", title)];
   return { text: text.join("\n\n"), plots: { memory: plot } };
 }
 

@@ -49,7 +49,7 @@ test("every case has figures that exist, and is in a group", () => {
   for (const [name, { figures, peers }] of Object.entries(CASES)) {
     assert.ok(figures.length > 0 && figures.every((figure) => figure in FIGURES), name);
     assert.ok(new Set(peers).size === peers.length && peers.length > 1, name);
-    const groups = ["targets", "shapes", "pacing", "embedded", "shards"].filter((group) => GROUPS[group].includes(name));
+    const groups = ["targets", "shapes", "pings", "pacing", "embedded", "shards"].filter((group) => GROUPS[group].includes(name));
     assert.equal(groups.length, 1, name);
   }
 });
