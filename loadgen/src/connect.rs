@@ -34,7 +34,7 @@ pub(crate) fn run(
     {
         session.pause(LOOK_INTERVAL, "connecting");
     }
-    let after = wait_for_end(&mut session)?;
+    let after = wait_for_end(&mut session, plan.attempts)?;
     let resident_bytes = settings.target.pid.map(process::resident_bytes).transpose()?;
     let memory = session.memory()?;
     let (harvests, _, _) = session.stop()?;
@@ -134,7 +134,7 @@ impl Visitors {
 
     /// Lets no more come, and waits until all have left.
     pub(crate) fn finish(mut self) -> Result<Visited, RunError> {
-        let after = wait_for_end(&mut self.session)?;
+        let after = wait_for_end(&mut self.session, None)?;
         let (harvests, _, _) = self.session.stop()?;
         let before = self.began.unwrap_or_default();
         let seconds = (after.at_ns.saturating_sub(before.at_ns)) as f64 / 1e9;
@@ -143,10 +143,12 @@ impl Visitors {
     }
 }
 
-/// Ends the attempts and waits for those under way: each has its time-out.
-fn wait_for_end(session: &mut Session) -> Result<Snapshot, RunError> {
-    session.end_attempts();
-    session.pause(HEARD_WITHIN, "connecting");
+/// Ends the attempts, unless all that were `planned` began, and waits for those under way: each has its time-out.
+fn wait_for_end(session: &mut Session, planned: Option<u32>) -> Result<Snapshot, RunError> {
+    if planned.is_none_or(|planned| session.attempted() < planned) {
+        session.end_attempts();
+        session.pause(HEARD_WITHIN, "connecting");
+    }
     while session.under_way() > 0 {
         session.pause(LOOK_INTERVAL, "waiting for the last");
     }
