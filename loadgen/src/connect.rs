@@ -46,7 +46,7 @@ pub(crate) fn run(
     let server = cost(&before, &after, watched_seconds, outcome.live).map(|cost| ConnectCost {
         cores: cost.cpu_seconds / seconds,
         resident_bytes: resident_bytes.unwrap_or(0),
-        bytes_per_connection: memory.server.filter(|_| stays),
+        bytes_per_connection: memory.server.filter(|_| stays && outcome.live > 0),
         ..cost
     });
     let pace = match plan.per_second {
@@ -159,13 +159,14 @@ fn wait_for_end(session: &mut Session, planned: Option<u32>) -> Result<Snapshot,
 fn cost(before: &Snapshot, after: &Snapshot, seconds: f64, live: u64) -> Option<ConnectCost> {
     let spent = after.server?.since(before.server?);
     let cpu_seconds = spent.run_ns as f64 / 1e9;
+    let live = Some(live as f64).filter(|live| *live > 0.0);
     Some(ConnectCost {
         cpu_seconds,
         cores: cpu_seconds / seconds,
         busiest_thread: busiest_thread(before, after, seconds),
         cores_waited_for: spent.wait_ns as f64 / 1e9 / seconds,
-        cpu_us_per_connect: cpu_seconds * 1e6 / (live as f64).max(1.0),
-        connects_per_cpu_second: live as f64 / cpu_seconds.max(1e-9),
+        cpu_us_per_connect: live.map(|live| cpu_seconds * 1e6 / live),
+        connects_per_cpu_second: live.map(|live| live / cpu_seconds.max(1e-9)),
         resident_bytes: 0,
         bytes_per_connection: None,
     })

@@ -16,6 +16,8 @@ const NOTHING_DELIVERED: &str = "nothing was delivered while measuring";
 const TOO_SHORT: &str = "the server was not watched for long enough: give its process with --server-pid";
 const NOT_WATCHED: &str = "the server was not watched: give its process with --server-pid";
 const RATE_NOT_TOLD: &str = "something else than the server was the limit, or something is missing";
+const NOT_WATCHED_OR_NOBODY: &str =
+    "no connection came to be live, or the server was not watched: give its process with --server-pid";
 const NOTHING_PUBLISHED: &str = "nothing was published while measuring";
 const NOBODY_RECONNECTED: &str = "no connection was made to come back";
 const NO_SLOW_READERS: &str = "no connection was made to read slowly";
@@ -189,12 +191,12 @@ pub(crate) static METRICS: &[Metric] = metrics! {
     "connects_per_second", "connections per second", PerSecond, Higher, RATE_NOT_TOLD,
         None,
         Some(|run| run.connects_per_second);
-    "cpu_us_per_connect", "CPU time per connection", CpuMicros, Lower, NOT_WATCHED,
+    "cpu_us_per_connect", "CPU time per connection", CpuMicros, Lower, NOT_WATCHED_OR_NOBODY,
         None,
-        Some(|run| Some(run.server.as_ref()?.cpu_us_per_connect));
-    "connects_per_cpu_second", "connections per CPU-second", PerSecond, Higher, NOT_WATCHED,
+        Some(|run| run.server.as_ref()?.cpu_us_per_connect);
+    "connects_per_cpu_second", "connections per CPU-second", PerSecond, Higher, NOT_WATCHED_OR_NOBODY,
         None,
-        Some(|run| Some(run.server.as_ref()?.connects_per_cpu_second));
+        Some(|run| run.server.as_ref()?.connects_per_cpu_second);
     "upgraded_p99", "p99 of being upgraded", Micros, Lower, NOBODY_CAME,
         Some(|run| Some(run.visitors.as_ref()?.to_upgraded?.p99_us as f64)),
         Some(|run| Some(run.outcome.to_upgraded?.p99_us as f64));
