@@ -5,6 +5,7 @@
 //!
 //! Invariant: connection `i` belongs to thread `i % threads`, and the threads of a process are numbered side by side.
 
+pub(crate) mod attempts;
 pub(crate) mod board;
 mod books;
 pub(crate) mod children;
@@ -27,11 +28,12 @@ use thiserror::Error;
 use crate::latency::Latencies;
 use crate::ledger::Closed;
 use crate::process;
-use crate::scenario::{Clients, Target};
+use crate::scenario::{Clients, Connect, Target};
 use crate::spread::Memberships;
 use crate::sys::now_ns;
 use crate::timeline::Slice;
 
+use self::attempts::Tally;
 use self::board::Board;
 use self::children::{Child, Children};
 use self::worker::Worker;
@@ -50,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) data_bytes: usize,
     /// Longest time from a request to join to the first publication that must arrive.
     pub(crate) join_within: Duration,
+    /// Connections come by a plan of their own, and may leave at once.
+    pub(crate) connect: Option<Connect>,
 }
 
 impl Settings {
@@ -129,6 +133,8 @@ pub(crate) struct Harvest {
     pub(crate) foreign: u64,
     /// Messages whose text is not the one published.
     pub(crate) altered: u64,
+    /// What became of connection attempts, when they have a plan.
+    pub(crate) attempts: Option<Tally>,
 }
 
 /// Why the engine could not start, or did not answer.

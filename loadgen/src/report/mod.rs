@@ -7,6 +7,7 @@
 //! excused` in every [`Counts`].
 
 pub(crate) mod compare;
+mod connect;
 pub(crate) mod html;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -14,10 +15,11 @@ mod text;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::connect::{Connect, ConnectCost, ConnectFacts, Outcome};
 use crate::engine::Reasons;
 use crate::latency::{CurvePoint, Percentiles};
 use crate::ledger::Counts;
-use crate::metrics::thousands;
+use crate::metrics::{Measured, thousands};
 use crate::requirement::Requirement;
 use crate::scenario::Pace;
 use crate::verdict::Verdict;
@@ -33,6 +35,8 @@ pub(crate) enum Report {
     Fanout(Box<Fanout>),
     /// Connections that do nothing.
     Idle(Idle),
+    /// Attempts to connect.
+    Connect(Box<Connect>),
     /// The highest load that keeps a promise.
     Search(Box<Search>),
 }
@@ -87,6 +91,9 @@ pub(crate) struct Fanout {
     pub(crate) reconnects: Option<Percentiles>,
     /// Connections that read more slowly than is published to them.
     pub(crate) slow_readers: Option<SlowReaders>,
+    /// Clients who are in no ledger: they came, logged in and left while it was measured.
+    #[serde(default)]
+    pub(crate) visitors: Option<Outcome>,
     /// What the server spent, when it was watched.
     pub(crate) server: Option<ServerCost>,
     /// What the generator spent, and how exact it was.
@@ -126,6 +133,9 @@ pub(crate) struct ScenarioFacts {
     pub(crate) slow_connections: u32,
     /// Connections that were closed and came back all at once.
     pub(crate) storm_connections: u32,
+    /// Clients beside those who came, logged in and left, a second.
+    #[serde(default)]
+    pub(crate) visitors_per_second: f64,
 }
 
 impl ScenarioFacts {
@@ -174,6 +184,9 @@ impl ScenarioFacts {
         if self.storm_connections > 0 {
             let connections = counted(u64::from(self.storm_connections), "connection");
             troubles.push(format!("{connections} dropped and back at once"));
+        }
+        if self.visitors_per_second > 0.0 {
+            troubles.push(format!("{} visitors a second", self.visitors_per_second));
         }
         troubles
     }
@@ -446,7 +459,27 @@ impl Report {
         match self {
             Self::Fanout(fanout) => fanout.problems(),
             Self::Idle(idle) => idle.losses.problems(),
+            Self::Connect(run) => run.problems(),
             Self::Search(search) => search.problems(),
+        }
+    }
+}
+
+impl Checked {
+    /// What is wrong, when it is not met.
+    fn problem(&self) -> Option<String> {
+        let line = || format!("requirement not met: {}: {}", self.requirement, self.value_in_words());
+        (!self.is_met).then(line)
+    }
+}
+
+impl Report {
+    /// The run, when it is one that has metrics.
+    pub(crate) fn measured(&self) -> Option<Measured<'_>> {
+        match self {
+            Self::Fanout(run) => Some(Measured::Fanout(run)),
+            Self::Connect(run) => Some(Measured::Connect(run)),
+            Self::Idle(_) | Self::Search(_) => None,
         }
     }
 }
@@ -500,10 +533,10 @@ impl Fanout {
         if !self.is_loss_expected {
             problems.extend(self.losses.problems());
         }
-        let unmet = self.requirements.iter().filter(|checked| !checked.is_met);
-        problems.extend(unmet.map(|checked| {
-            format!("requirement not met: {}: {}", checked.requirement, checked.value_in_words())
-        }));
+        if let Some(visitors) = self.visitors.as_ref().filter(|_| !self.is_loss_expected) {
+            problems.extend(visitors.problems("visitors"));
+        }
+        problems.extend(self.requirements.iter().filter_map(Checked::problem));
         problems
     }
 }
