@@ -34,7 +34,7 @@ pub(crate) fn run(
     {
         session.pause(LOOK_INTERVAL, "connecting");
     }
-    let after = wait_for_end(&mut session)?;
+    let after = wait_for_end(&mut session, plan.attempts)?;
     let resident_bytes = settings.target.pid.map(process::resident_bytes).transpose()?;
     let memory = session.memory()?;
     let (harvests, _, _) = session.stop()?;
@@ -46,7 +46,7 @@ pub(crate) fn run(
     let server = cost(&before, &after, watched_seconds, outcome.live).map(|cost| ConnectCost {
         cores: cost.cpu_seconds / seconds,
         resident_bytes: resident_bytes.unwrap_or(0),
-        bytes_per_connection: memory.server.filter(|_| stays),
+        bytes_per_connection: memory.server.filter(|_| stays && outcome.live > 0),
         ..cost
     });
     let pace = match plan.per_second {
@@ -134,7 +134,7 @@ impl Visitors {
 
     /// Lets no more come, and waits until all have left.
     pub(crate) fn finish(mut self) -> Result<Visited, RunError> {
-        let after = wait_for_end(&mut self.session)?;
+        let after = wait_for_end(&mut self.session, None)?;
         let (harvests, _, _) = self.session.stop()?;
         let before = self.began.unwrap_or_default();
         let seconds = (after.at_ns.saturating_sub(before.at_ns)) as f64 / 1e9;
@@ -143,10 +143,12 @@ impl Visitors {
     }
 }
 
-/// Ends the attempts and waits for those under way: each has its time-out.
-fn wait_for_end(session: &mut Session) -> Result<Snapshot, RunError> {
-    session.end_attempts();
-    session.pause(HEARD_WITHIN, "connecting");
+/// Ends the attempts, unless all that were `planned` began, and waits for those under way: each has its time-out.
+fn wait_for_end(session: &mut Session, planned: Option<u32>) -> Result<Snapshot, RunError> {
+    if planned.is_none_or(|planned| session.attempted() < planned) {
+        session.end_attempts();
+        session.pause(HEARD_WITHIN, "connecting");
+    }
     while session.under_way() > 0 {
         session.pause(LOOK_INTERVAL, "waiting for the last");
     }
@@ -157,13 +159,14 @@ fn wait_for_end(session: &mut Session) -> Result<Snapshot, RunError> {
 fn cost(before: &Snapshot, after: &Snapshot, seconds: f64, live: u64) -> Option<ConnectCost> {
     let spent = after.server?.since(before.server?);
     let cpu_seconds = spent.run_ns as f64 / 1e9;
+    let live = Some(live as f64).filter(|live| *live > 0.0);
     Some(ConnectCost {
         cpu_seconds,
         cores: cpu_seconds / seconds,
         busiest_thread: busiest_thread(before, after, seconds),
         cores_waited_for: spent.wait_ns as f64 / 1e9 / seconds,
-        cpu_us_per_connect: cpu_seconds * 1e6 / (live as f64).max(1.0),
-        connects_per_cpu_second: live as f64 / cpu_seconds.max(1e-9),
+        cpu_us_per_connect: live.map(|live| cpu_seconds * 1e6 / live),
+        connects_per_cpu_second: live.map(|live| live / cpu_seconds.max(1e-9)),
         resident_bytes: 0,
         bytes_per_connection: None,
     })

@@ -1,6 +1,6 @@
 //! `loadgen`: opens thousands of clients, publishes to their rooms, and accounts for every delivery.
 //!
-//! [`scenario`] says what to do; [`run`] does it once and [`search`] again and again, each in a [`session`]:
+//! [`scenario`] says what to do; [`run`] and [`connect`] do it once, [`search`] again and again, each in a [`session`]:
 //! [`engine`] holds the connections and keeps the [`ledger`], [`publisher`] publishes, [`watch`] looks on. [`findings`]
 //! makes a [`report`] of what they wrote down, and [`verdict`] judges whether its figures may be believed.
 

@@ -239,7 +239,7 @@ impl Session {
 
     /// Attempts that began.
     pub(crate) fn attempted(&self) -> u32 {
-        self.board().total(|gauges| &gauges.attempted)
+        self.board().all().map(|gauges| gauges.attempted.load(Ordering::Acquire)).sum()
     }
 
     /// Attempts that are not over.

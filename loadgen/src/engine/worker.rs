@@ -547,8 +547,9 @@ impl Worker {
         set(&gauges.failed, failed);
         set(&gauges.lost, lost);
         let (attempted, under_way) = self.attempts.as_ref().map_or((0, 0), Attempts::counts);
-        set(&gauges.attempted, attempted);
+        // Whoever sees that all began must not see what was under way before.
         set(&gauges.under_way, under_way);
+        gauges.attempted.store(attempted, Ordering::Release);
         gauges.probed.store(self.books.probed, Ordering::Relaxed);
         gauges.delivered.store(self.books.delivered, Ordering::Relaxed);
         self.board.show_done_through(self.index, self.books.done_through());

@@ -87,10 +87,11 @@ pub(crate) struct ConnectCost {
     pub(crate) busiest_thread: f64,
     /// Cores' worth of time its threads were ready to run while others ran.
     pub(crate) cores_waited_for: f64,
-    /// CPU time, failed attempts and goodbyes included, for one that came to be live, in microseconds.
-    pub(crate) cpu_us_per_connect: f64,
-    /// Connections one core brings up in a second.
-    pub(crate) connects_per_cpu_second: f64,
+    /// CPU time, failed attempts and goodbyes included, for one that came to be live, in microseconds; `None`
+    /// when none did.
+    pub(crate) cpu_us_per_connect: Option<f64>,
+    /// Connections one core brings up in a second; `None` when none came to be live.
+    pub(crate) connects_per_cpu_second: Option<f64>,
     /// Resident memory at the end.
     pub(crate) resident_bytes: u64,
     /// Resident memory from before the first connection, a connection, when they stay.

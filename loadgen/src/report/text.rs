@@ -161,8 +161,10 @@ impl fmt::Display for Connect {
         }
         if let Some(server) = &self.server {
             row(f, "server CPU", format_args!("{:.3} s, {:.2} cores", server.cpu_seconds, server.cores))?;
-            row(f, "CPU-µs/connection", format_args!("{:.2}", server.cpu_us_per_connect))?;
-            row(f, "connections/CPU-second", format_args!("{:.0}", server.connects_per_cpu_second))?;
+            if let (Some(cost), Some(rate)) = (server.cpu_us_per_connect, server.connects_per_cpu_second) {
+                row(f, "CPU-µs/connection", format_args!("{cost:.2}"))?;
+                row(f, "connections/CPU-second", format_args!("{rate:.0}"))?;
+            }
             let memory = format!("{:.1} MiB", server.resident_bytes as f64 / MIB);
             let each = server.bytes_per_connection.map(|bytes| format!(", {bytes:.0} B/connection"));
             row(f, "server memory", memory + &each.unwrap_or_default())?;

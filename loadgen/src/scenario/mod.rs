@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::dialect::{Dialect, Script};
+use crate::metrics::Metric;
 use crate::publisher::{Via, ViaError, ViaOptions};
 use crate::requirement::Requirement;
 use crate::span::Span;
@@ -203,6 +204,8 @@ pub(crate) enum ScenarioError {
     NeedsRate { name: &'static str },
     #[error("send and ready are of the raw dialect: leave them out, or set dialect = \"raw\"")]
     NotRaw,
+    #[error("{key} is no metric of such runs: require one of {known}")]
+    Metric { key: &'static str, known: String },
     #[error("{name} is about members who stay: leave it out of a connect run")]
     NotOfConnect { name: &'static str },
     #[error("at = {at:?}: the numbers must rise")]
@@ -235,6 +238,14 @@ impl Options {
             if let Some((name, _)) = names.into_iter().find(|(_, is_set)| *is_set) {
                 return Err(ScenarioError::NeedsRate { name });
             }
+        }
+        let is_known = |metric: &Metric| match mode {
+            Mode::Fanout | Mode::Idle => metric.is_of_fanout(),
+            Mode::Connect => metric.is_of_connect(),
+        };
+        let mut required = self.require.iter().flatten().map(|requirement| requirement.metric);
+        if let Some(metric) = required.find(|metric| !is_known(metric)) {
+            return Err(ScenarioError::Metric { key: metric.key, known: Metric::keys_of(is_known) });
         }
         let judgement = Judgement {
             label: self.label,

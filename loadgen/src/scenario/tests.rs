@@ -80,6 +80,14 @@ fn a_connect_run_ends_by_its_attempts_or_its_time() {
     ] {
         assert_eq!(scenario(&format!("mode = 'connect'\n{line}")), Err(expected.to_owned()));
     }
+    for (mode, metric) in [("connect", "missing"), ("fanout", "connects_per_second")] {
+        let error =
+            scenario(&format!("mode = '{mode}'\nrequire = ['{metric}<=5']")).expect_err("of another mode");
+        assert!(
+            error.starts_with(&format!("{metric} is no metric of such runs: require one of ")),
+            "{error}"
+        );
+    }
 }
 
 #[test]

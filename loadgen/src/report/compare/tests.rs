@@ -74,7 +74,7 @@ fn connect_runs_are_beside_those_of_the_same_plan() {
         let mut run = sample::connect();
         run.scenario.target = format!("ws://{label}/ws");
         run.scenario.in_flight = in_flight;
-        run.server.as_mut().expect("a sample with a server").cpu_us_per_connect = cpu_us;
+        run.server.as_mut().expect("a sample with a server").cpu_us_per_connect = Some(cpu_us);
         Run { label: label.to_owned(), report: Report::Connect(Box::new(run)) }
     };
     let runs = vec![

@@ -28,8 +28,11 @@ pub(super) fn body(run: &Connect) -> String {
     html.push_str(&problems(&run.problems()));
     let not_measured = || "not measured".to_owned();
     let p99 = run.outcome.to_live.map(|latency| Unit::Micros.format(latency.p99_us as f64));
-    let cost = run.server.as_ref().map(|server| Unit::CpuMicros.format(server.cpu_us_per_connect));
-    let a_core = run.server.as_ref().map(|server| Unit::PerSecond.format(server.connects_per_cpu_second));
+    let server = run.server.as_ref();
+    let cost =
+        server.and_then(|server| server.cpu_us_per_connect).map(|micros| Unit::CpuMicros.format(micros));
+    let a_core =
+        server.and_then(|server| server.connects_per_cpu_second).map(|rate| Unit::PerSecond.format(rate));
     html.push_str(&tiles(&[
         Tile {
             name: "Connections per second",
