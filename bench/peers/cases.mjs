@@ -22,8 +22,8 @@ const ALL = [...BATCHING, "nchan", "ws"];
 const MANY_ROOMS = [...BATCHING, "ws"];
 /** Publications can be for a client, a user, or all but some. */
 const IGNIS = ["shardcast", "shardcast-redis", "ignis"];
-/** The flush waits for so many times the duration of the last one; 0 is Shardcast as it comes. */
-export const PACES = [0, 0.25, 0.5, 1, 2];
+/** Percent of the duration of a flush that the next one waits; 0 is Shardcast as it comes. */
+export const PACES = [0, 25, 50, 100, 200];
 
 /** How publications come to Shardcast. */
 const WAYS_IN = ["shardcast", "embedded", "shardcast-redis"];
@@ -79,7 +79,7 @@ export const CASES = {
     ...["fanout", ...MEMBERS, ...FOUR_ROOMS, ...BYTES, ...SPIN, ...together(64)],
   ]),
   saturated: fanout("1,000 members, 128 outstanding", ALL, [...HOT_ROOM, "-w", 128]),
-  ...Object.fromEntries(RATES.map((perSecond) => [`rate${perSecond}`, rate(perSecond, [...BATCHING, paced(1)])])),
+  ...Object.fromEntries(RATES.map((perSecond) => [`rate${perSecond}`, rate(perSecond, [...BATCHING, paced(100)])])),
   idle: {
     title: "idle connections, from 5,000 to 15,000",
     peers: ALL,
@@ -169,7 +169,7 @@ export const GROUPS = {
 };
 
 /** In the group of targets only these take part: the others are no part of what was promised. */
-export const TARGET_PEERS = [...BATCHING, paced(1)];
+export const TARGET_PEERS = [...BATCHING, paced(100)];
 
 function named(prefix) {
   return Object.keys(CASES).filter((name) => name.startsWith(prefix));

@@ -95,7 +95,7 @@ start_shardcast() {
     local peer=$1 cores=$2 port=$3 log=$4 traits=$5 settings=()
     case $peer in
     shardcast-redis) settings=(--redis-url "redis://127.0.0.1:$redis_port") ;;
-    shardcast-pace*) settings=(--set "server.flush_pace=${peer#shardcast-pace}") ;;
+    shardcast-pace*) settings=(--set "server.flush_pace_percent=${peer#shardcast-pace}") ;;
     shardcast-*shard*) settings=(--set "server.shards=$(tr -dc 0-9 <<<"$peer")") ;;
     esac
     [[ $traits != *dev* ]] || settings+=(--set auth.dev=true)

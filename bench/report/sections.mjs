@@ -95,7 +95,7 @@ function latency(results) {
   const title = "p99 from publishing to the last of 1,000 members, by rate";
   const xs = Object.fromEntries(RATES.map((name) => [name, perSecond(name)]));
   const lines = labels.map((peer) => ({ name: PEERS[peer].title, color: PEERS[peer].color, peer }));
-  const paced = { name: "Shardcast, paced", color: PEERS.shardcast.color, isDashed: true, peer: "shardcast-pace1" };
+  const paced = { name: "Shardcast, paced", color: PEERS.shardcast.color, isDashed: true, peer: "shardcast-pace100" };
   const series = [...lines, paced].map((line) => ({ ...line, points: pointsOf(results, line.peer, "lastP99", xs) }));
   const x = { name: "publications a second", scale: Object.values(xs) };
   const p99 = linePlot({ title, x, y: { name: "ms", scale: "log" }, series });
@@ -105,7 +105,7 @@ function latency(results) {
 function pacing(results) {
   const names = measured(results, GROUPS.pacing);
   if (names.length === 0) return { text: notMeasured("pacing"), plots: {} };
-  const columns = [{ label: "bun", title: "Bun" }, ...PACES.map((pace) => ({ label: pacedLabel(pace), title: `pace ${pace}` }))];
+  const columns = [{ label: "bun", title: "Bun" }, ...PACES.map((pace) => ({ label: pacedLabel(pace), title: `${pace} %` }))];
   const told = (figure) => {
     const rows = names.map((name) => [CASES[name].title, ...columns.map(({ label }) => cell(results, name, label, figure))]);
     return `${heading(figure)}\n\n${table(["to 1,000 members", ...columns.map(({ title }) => title)], rows)}`;
@@ -113,7 +113,7 @@ function pacing(results) {
   const title = "What pacing buys, and what it costs";
   const series = names.map((name, index) => ({ name: CASES[name].title, color: PEERS.shardcast.color, isDashed: index % 2 === 1, points: pacedPoints(results, name) }));
   const x = { name: "p50 to the last member, ms more than unpaced", scale: "linear" };
-  const plot = linePlot({ title, x, y: { name: "CPU-µs a delivery; points from left: pace 0 and up", scale: "log" }, series });
+  const plot = linePlot({ title, x, y: { name: "CPU-µs a delivery; points from left: pace 0, 25, 50, 100, 200 %", scale: "log" }, series });
   const text = [...["cpu", "lastP50", "lastP99"].map(told), image("pacing", title)].join("\n\n");
   return { text, plots: { pacing: plot } };
 }
@@ -125,7 +125,7 @@ function pacedPoints(results, name) {
   const unpaced = results.spread(name, "shardcast", "lastP50")?.median;
   return PACES.map((pace) => {
     const [late, cpu] = ["lastP50", "cpu"].map((figure) => results.spread(name, pacedLabel(pace), figure)?.median);
-    return { x: late - unpaced, y: cpu, told: `pace ${pace}` };
+    return { x: late - unpaced, y: cpu, told: `${pace} %` };
   });
 }
 

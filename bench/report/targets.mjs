@@ -33,7 +33,7 @@ function targets(results) {
   const toBun = (name) => cheaper(results, name, "shardcast", "bun");
   const toIgnis = (name) => cheaper(results, name, "shardcast-redis", "ignis");
   const p99ToBun = (peer) => (name) => results.ratio(name, "lastP99", peer, "bun");
-  const paced = "shardcast-pace1";
+  const paced = "shardcast-pace100";
   return [
     ["deliveries a CPU-second, to Bun: one at a time", atLeast(1.15), toBun("sparse")],
     ["… 4 together", atLeast(1.35), toBun("burst4")],
@@ -41,7 +41,7 @@ function targets(results) {
     ["… 64 together", atLeast(2.5), toBun("burst")],
     ["… 64 together, every member in 4 rooms", atLeast(2), toBun("four-rooms")],
     ["… 128 outstanding", atLeast(2.5), toBun("saturated")],
-    ["… 200 to 1,600 a second, paced (`flush_pace = 1`), the least", atLeast(2), worst(least, rates(200, 1600), (name) => cheaper(results, name, paced, "bun"))],
+    ["… 200 to 1,600 a second, paced (`flush_pace_percent = 100`), the least", atLeast(2), worst(least, rates(200, 1600), (name) => cheaper(results, name, paced, "bun"))],
     ["p99 to the last member, to Bun: 200 to 1,600 a second, paced, the most", atMost(1.6), worst(most, rates(200, 1600), p99ToBun(paced))],
     ["… 100 to 1,600 a second, not paced, the most", atMost(1), worst(most, rates(100, 1600), p99ToBun("shardcast"))],
     ["p99 to the last member in ms, 100 to 400 a second, not paced, the most", atMost(10), worst(most, rates(100, 400), (name) => results.spread(name, "shardcast", "lastP99"))],
