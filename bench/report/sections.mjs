@@ -35,7 +35,7 @@ function cell(results, name, peer, figure) {
   const found = results.spread(name, peer, figure);
   if (found === undefined) return "–";
   const base = peer === BASE ? undefined : results.ratio(name, figure, peer, BASE);
-  const isDoubted = figure !== "cpu" && results.isDoubted(name, peer);
+  const isDoubted = FIGURES[figure].isOfTime && results.isDoubted(name, peer);
   return `${spread(found)}${base ? ` [${number(base.median)}]` : ""}${isDoubted ? MARK : ""}`;
 }
 
@@ -65,6 +65,7 @@ function pointsOf(results, peer, figure, xs) {
 }
 
 function machine(results) {
+  if (results.good === 0) return { text: notMeasured("all"), plots: {} };
   const rounds = results.rounds(Object.keys(CASES));
   const exact = `${counted(rounds, "round")} at most; of ${counted(results.all, "run")} ${results.good.toLocaleString("en")} had an exact ledger, warm-up included,
 and lost no connection. Only these are in the tables.`;
@@ -113,7 +114,7 @@ function pacing(results) {
   const title = "What pacing buys, and what it costs";
   const series = names.map((name, index) => ({ name: CASES[name].title, color: PEERS.shardcast.color, isDashed: index % 2 === 1, points: pacedPoints(results, name) }));
   const x = { name: "p50 to the last member, ms more than unpaced", scale: "linear" };
-  const plot = linePlot({ title, x, y: { name: "CPU-µs a delivery; points from left: pace 0, 25, 50, 100, 200 %", scale: "log" }, series });
+  const plot = linePlot({ title, x, y: { name: "CPU-µs a delivery; points in the order of pace 0, 25, 50, 100, 200 %", scale: "log" }, series });
   const text = [...["cpu", "lastP50", "lastP99"].map(told), image("pacing", title)].join("\n\n");
   return { text, plots: { pacing: plot } };
 }
