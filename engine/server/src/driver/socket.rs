@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use monoio::net::{TcpListener, UnixStream};
 
-use super::turn::{Ringer, Turns};
 use super::reserve;
+use super::turn::{Ringer, Turns};
 
 /// Connections taken from one listener before the sockets that are open get their turn.
 const ACCEPTS_PER_WAKE: usize = 64;
