@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use monoio::net::{TcpListener, UnixStream};
 
+use super::reserve;
 use super::turn::{Ringer, Turns};
-use super::{listener, reserve};
 
 /// Connections taken from one listener before the sockets that are open get their turn.
 const ACCEPTS_PER_WAKE: usize = 64;
@@ -46,7 +46,6 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
 
 /// Takes a connection in, or tells it to come back later.
 fn open(turns: &Rc<Turns>, socket: OwnedFd) {
-    listener::tune(&socket);
     if let Err(socket) = turns.accept(socket) {
         shed(&socket);
     }
