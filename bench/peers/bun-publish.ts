@@ -1,10 +1,11 @@
 // Bare Bun: `server.publish` and nothing around it.
 //
 // Usage: bun bun-publish.ts PORT
-// A client sends {"join":"ROOM"} and is answered {"joined":"ROOM"}. POST /publish/ROOM publishes every line of its
-// body to the room. Says `ready` once it takes connections.
+// A client sends {"join":"ROOM"} and is answered {"joined":"ROOM"}, or logs in and joins as in Ignis. POST /publish/ROOM
+// publishes every line of its body to the room; POST /publish, every line to the room whose name and a space it begins
+// with. Says `ready` once it takes connections.
 
-import { BACKLOG_BYTES_MAX, portFromArguments, publications, publishedRoom, readJoin } from "./protocol.mjs";
+import { BACKLOG_BYTES_MAX, isPublication, portFromArguments, publications, readMessage } from "./protocol.mjs";
 
 const HTTP_IDLE_SECONDS_MAX = 255;
 const WEBSOCKET_IDLE_SECONDS_MAX = 960;
@@ -14,10 +15,8 @@ const server = Bun.serve({
   port: portFromArguments(),
   idleTimeout: HTTP_IDLE_SECONDS_MAX,
   async fetch(request, server) {
-    const room = publishedRoom(request);
-    if (room !== undefined) {
-      const body = await request.text();
-      for (const line of publications(body)) server.publish(room, line);
+    if (isPublication(request)) {
+      for (const { room, text } of publications(request, await request.text())) server.publish(room, text);
       return new Response("ok");
     }
     if (server.upgrade(request)) return undefined;
@@ -29,9 +28,9 @@ const server = Bun.serve({
     backpressureLimit: BACKLOG_BYTES_MAX,
     closeOnBackpressureLimit: true,
     message(socket, message) {
-      const { room, reply } = readJoin(message);
-      socket.subscribe(room);
-      socket.send(reply);
+      const { rooms, reply } = readMessage(message);
+      for (const room of rooms) socket.subscribe(room);
+      if (reply !== undefined) socket.send(reply);
     },
   },
 });

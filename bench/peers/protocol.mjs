@@ -10,21 +10,36 @@ export function portFromArguments() {
   return port;
 }
 
-/** The room of `POST /publish/ROOM`; undefined for every other request. */
-export function publishedRoom({ method, url }) {
+/** Whether this is `POST /publish` or `POST /publish/ROOM`. */
+export function isPublication({ method, url }) {
+  return method === "POST" && /^\/publish(\/|$)/.test(new URL(url, "http://localhost").pathname);
+}
+
+/**
+ * The publications in the body of such a request: its lines, the last of which may be ended or not. Where the path has
+ * no room, each line begins with its own and a space.
+ */
+export function* publications({ url }, body) {
   const { pathname } = new URL(url, "http://localhost");
-  const prefix = "/publish/";
-  if (method !== "POST" || !pathname.startsWith(prefix)) return undefined;
-  return decodeURIComponent(pathname.slice(prefix.length));
+  const room = decodeURIComponent(pathname.slice("/publish/".length));
+  for (const line of (body.endsWith("\n") ? body.slice(0, -1) : body).split("\n")) {
+    if (room !== "") yield { room, text: line };
+    else {
+      const end = line.indexOf(" ");
+      yield { room: line.slice(0, end), text: line.slice(end + 1) };
+    }
+  }
 }
 
-/** The publications in the body of such a request: its lines, the last of which may be ended or not. */
-export function publications(body) {
-  return (body.endsWith("\n") ? body.slice(0, -1) : body).split("\n");
+/**
+ * What a client wants: the rooms it joins, and what it is told at once. Understands `{"join":"ROOM"}`, and of Ignis the
+ * login, which everybody passes, and the join; all else is read and means nothing.
+ */
+export function readMessage(message) {
+  const { join, event, data } = JSON.parse(message);
+  if (join !== undefined) return { rooms: [join], reply: JSON.stringify({ joined: join }) };
+  if (event === "authenticate") return { rooms: [], reply: CONNECTED };
+  return { rooms: event === "join" ? data.rooms : [], reply: undefined };
 }
 
-/** The room of a `{"join":"ROOM"}` and what the client is told once it is a member. */
-export function readJoin(message) {
-  const room = JSON.parse(message).join;
-  return { room, reply: JSON.stringify({ joined: room }) };
-}
+const CONNECTED = JSON.stringify({ event: "connected" });

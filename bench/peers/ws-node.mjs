@@ -6,19 +6,17 @@
 import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
 import { WebSocket, WebSocketServer } from "ws";
-import { BACKLOG_BYTES_MAX, portFromArguments, publications, publishedRoom, readJoin } from "./protocol.mjs";
+import { BACKLOG_BYTES_MAX, isPublication, portFromArguments, publications, readMessage } from "./protocol.mjs";
 
 /** Members of each room. @type {Map<string, Set<WebSocket>>} */
 const rooms = new Map();
 
 const http = createServer(async (request, response) => {
-  const room = publishedRoom(request);
-  if (room === undefined) {
+  if (!isPublication(request)) {
     response.writeHead(404).end("not found");
     return;
   }
-  const body = await text(request);
-  for (const line of publications(body)) publish(room, line);
+  for (const { room, text: line } of publications(request, await text(request))) publish(room, line);
   response.setHeader("Content-Length", 2).end("ok");
 });
 // The publisher's connection may rest while the clients connect.
@@ -28,11 +26,13 @@ const sockets = new WebSocketServer({ server: http, perMessageDeflate: false });
 sockets.on("connection", (socket) => {
   const joined = new Set();
   socket.on("message", (message) => {
-    const { room, reply } = readJoin(message);
-    if (!rooms.has(room)) rooms.set(room, new Set());
-    rooms.get(room).add(socket);
-    joined.add(room);
-    socket.send(reply);
+    const { rooms: wanted, reply } = readMessage(message);
+    for (const room of wanted) {
+      if (!rooms.has(room)) rooms.set(room, new Set());
+      rooms.get(room).add(socket);
+      joined.add(room);
+    }
+    if (reply !== undefined) socket.send(reply);
   });
   socket.on("close", () => {
     for (const room of joined) {
