@@ -119,6 +119,7 @@ pub(crate) static METRICS: &[Metric] = metrics! {
     "duplicate", "deliveries made twice", Count, Lower, ALWAYS, |run| Some(run.ledger.duplicate as f64);
     "out_of_order", "deliveries out of order", Count, Lower, ALWAYS, |run| Some(run.ledger.out_of_order as f64);
     "strangers", "deliveries to strangers", Count, Lower, ALWAYS, |run| Some(run.strangers as f64);
+    "to_excluded", "deliveries to the excluded", Count, Lower, ALWAYS, |run| Some(run.to_excluded as f64);
     "altered", "messages altered", Count, Lower, ALWAYS, |run| Some(run.altered as f64);
     "failed", "connections failed", Count, Lower, ALWAYS, |run| Some(f64::from(run.losses.failed));
     "lost", "connections lost", Count, Lower, ALWAYS, |run| Some(f64::from(run.losses.lost));

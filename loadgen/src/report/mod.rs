@@ -19,7 +19,7 @@ use crate::latency::{CurvePoint, Percentiles};
 use crate::ledger::Counts;
 use crate::metrics::thousands;
 use crate::requirement::Requirement;
-use crate::scenario::Pace;
+use crate::scenario::{Address, Pace};
 use crate::verdict::Verdict;
 
 /// Rooms with mismatches that are listed.
@@ -68,6 +68,9 @@ pub(crate) struct Fanout {
     pub(crate) inexact_rooms: Vec<(String, Counts)>,
     /// Deliveries of rooms the member had not joined.
     pub(crate) strangers: u64,
+    /// Deliveries to members whom the publication left out.
+    #[serde(default)]
+    pub(crate) to_excluded: u64,
     /// Messages whose text is not the one published.
     pub(crate) altered: u64,
     /// Messages of other runs.
@@ -106,14 +109,23 @@ pub(crate) struct ScenarioFacts {
     pub(crate) dialect: String,
     /// Connections in all.
     pub(crate) connections: u32,
-    /// Rooms in all.
+    /// Whom publications were for.
+    #[serde(default)]
+    pub(crate) to: Address,
+    /// Rooms in all, or clients, or users, whichever publications were for.
     pub(crate) rooms: u32,
-    /// Rooms every connection joined.
+    /// Rooms every connection joined, or 1.
     pub(crate) rooms_per_connection: u32,
+    /// Members of the room that every publication left out.
+    #[serde(default)]
+    pub(crate) exclude: u32,
     /// How members and publications are spread over the rooms, in words.
     pub(crate) spread: String,
-    /// Bytes of data in a publication.
+    /// Bytes of data in a publication; of several sizes the mean.
     pub(crate) data_bytes: usize,
+    /// The sizes a room took in turn, when there were several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) data_sizes: Vec<u32>,
     /// When publications were due.
     pub(crate) pace: Pace,
     /// Where publications went, in words.
@@ -137,16 +149,32 @@ impl ScenarioFacts {
 
     /// The clients, in words.
     pub(crate) fn clients_in_words(&self) -> String {
-        let Self { connections, rooms, rooms_per_connection, .. } = self;
-        let rooms = counted(u64::from(*rooms), "room");
-        let mut words = format!(
-            "{}, {rooms}, {rooms_per_connection} joined by each",
-            counted(u64::from(*connections), "connection")
-        );
-        if !self.spread.is_empty() && self.rooms > 1 {
+        let Self { rooms, rooms_per_connection, .. } = self;
+        let connections = counted(u64::from(self.connections), "connection");
+        let mut words = match self.to {
+            Address::Room => {
+                let rooms = counted(u64::from(*rooms), "room");
+                format!("{connections}, {rooms}, {rooms_per_connection} joined by each")
+            }
+            Address::Client => format!("{connections}, each published to by its id"),
+            Address::User => format!("{connections} of {}", counted(u64::from(*rooms), "user")),
+        };
+        if !self.spread.is_empty() && self.rooms > 1 && self.to == Address::Room {
             words.push_str(&format!(", {}", self.spread));
         }
+        if self.exclude > 0 {
+            words.push_str(&format!(", {} left out each time", self.exclude));
+        }
         words
+    }
+
+    /// Bytes of data in a publication, in words.
+    pub(crate) fn sizes_in_words(&self) -> String {
+        if self.data_sizes.is_empty() {
+            return format!("{} B", self.data_bytes);
+        }
+        let sizes: Vec<_> = self.data_sizes.iter().map(u32::to_string).collect();
+        format!("{} B in turn", sizes.join(", "))
     }
 
     /// When publications were due, in words.
@@ -472,7 +500,7 @@ impl Search {
 impl Fanout {
     /// Whether every member received every message once, in order and as published.
     pub(crate) fn is_exact(&self) -> bool {
-        self.ledger.is_exact() && self.strangers == 0 && self.altered == 0
+        self.ledger.is_exact() && self.strangers == 0 && self.to_excluded == 0 && self.altered == 0
     }
 
     fn problems(&self) -> Vec<String> {
@@ -490,6 +518,9 @@ impl Fanout {
         }
         if self.strangers > 0 {
             problems.push(format!("{} deliveries to members who had not joined the room", self.strangers));
+        }
+        if self.to_excluded > 0 {
+            problems.push(format!("{} deliveries to members who were excluded", self.to_excluded));
         }
         if self.altered > 0 {
             problems.push(format!("{} messages were not as published", self.altered));
