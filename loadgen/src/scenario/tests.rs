@@ -125,7 +125,7 @@ fn clients_and_users_are_rooms_of_known_members() {
             members.map(|room| vec![room])
         );
     }
-    let idle = scenario("mode = 'idle'\nto = 'client'\nexclude = 5").expect("valid").clients;
+    let idle = scenario("mode = 'idle'\npublish_to = 'client'\nexclude = 5").expect("valid").clients;
     assert_eq!((idle.to, idle.rooms.len(), idle.exclude), (Address::Room, 1, 0), "nothing is published");
 }
 
