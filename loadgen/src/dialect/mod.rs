@@ -180,14 +180,10 @@ struct Identity {
 /// What to do once connected; as somebody else than asked for, the client would wait for messages in vain.
 fn ignis_connected(message: &[u8], speaker: Speaker<'_>) -> Step {
     if let Some(user) = speaker.user {
-        let told = serde_json::from_slice::<Connected>(message).map_or_else(
-            |_| "nobody".to_owned(),
-            |connected| match connected.data.user_id {
-                serde_json::Value::Null => "nobody".to_owned(),
-                told => told.to_string(),
-            },
-        );
-        if told != serde_json::json!(user).to_string() {
+        let told = serde_json::from_slice::<Connected>(message).map(|connected| connected.data.user_id);
+        let told = told.unwrap_or_default();
+        if told != user {
+            let told = if told.is_null() { "nobody".to_owned() } else { told.to_string() };
             return Step::Mistaken(format!(
                 "connected as {told}, not as the user {user:?}: the server has to know it by userId or by the token"
             ));

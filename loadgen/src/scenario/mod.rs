@@ -170,7 +170,7 @@ pub(crate) struct Idle {
 /// What a run does beside holding connections.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Work {
-    Fanout(Publications),
+    Fanout(Box<Publications>),
     Idle(Idle),
 }
 
@@ -236,7 +236,10 @@ impl Options {
     pub(crate) fn into_scenario(self, mode: Mode, descriptors: u64) -> Result<Scenario, ScenarioError> {
         let target = self.target()?;
         let (work, connections) = match mode {
-            Mode::Fanout => (Work::Fanout(self.publications(target.script.dialect)?), self.connections),
+            Mode::Fanout => {
+                let publications = self.publications(target.script.dialect)?;
+                (Work::Fanout(Box::new(publications)), self.connections)
+            }
             Mode::Idle => {
                 let idle = self.idle()?;
                 let connections = idle.at.last().copied();
@@ -244,7 +247,7 @@ impl Options {
             }
         };
         let clients = self.clients(mode, connections.unwrap_or(1000), descriptors)?;
-        if let Work::Fanout(Publications { pace: Pace::Closed { .. }, .. }) = work {
+        if matches!(&work, Work::Fanout(publications) if matches!(publications.pace, Pace::Closed { .. })) {
             let names = [("churn", clients.churn_per_second > 0.0), ("storm_after", clients.storm.is_some())];
             if let Some((name, _)) = names.into_iter().find(|(_, is_set)| *is_set) {
                 return Err(ScenarioError::NeedsRate { name });
