@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use crate::engine::{Harvest, Reasons, Settings, merge_reasons};
 use crate::latency::Latencies;
 use crate::ledger::Closed;
+use crate::metrics::Measured;
 use crate::process::CpuTime;
 use crate::publisher::Published;
 use crate::report::{
@@ -24,6 +25,8 @@ pub(crate) struct Findings<'a> {
     pub(crate) publications: &'a Publications,
     pub(crate) judgement: &'a Judgement,
     pub(crate) memory: Memory,
+    /// Planned.
+    pub(crate) visitors_per_second: f64,
 }
 
 impl Findings<'_> {
@@ -37,7 +40,9 @@ impl Findings<'_> {
         let seconds = (ended_ns - before.at_ns) as f64 / 1e9;
         let watched_seconds = (after.at_ns - before.at_ns) as f64 / 1e9;
         let server = self.server_cost(&phase, watched_seconds, books.measured);
-        let threads = thread_loads(before, after, watched_seconds);
+        let mut threads = thread_loads(before, after, watched_seconds, "loadgen");
+        let visited = phase.visited.as_ref();
+        threads.extend(visited.into_iter().flat_map(|visited| visited.threads.iter().cloned()));
         let verdict = Verdict::of(&Observed {
             generator_share: threads.iter().map(|load| wanted_share(load, clients.wait)).fold(0.0, f64::max),
             server_share: server.as_ref().map(|server| server.busiest_thread),
@@ -51,7 +56,7 @@ impl Findings<'_> {
         let mut fanout = Fanout {
             label: self.judgement.label.clone(),
             started_unix_ms: unix_ms().saturating_sub(elapsed_ms),
-            scenario: facts(self.settings, self.publications, phase.pace),
+            scenario: facts(self.settings, self.publications, phase.pace, self.visitors_per_second),
             publications: published.due_ns.len() as u64 - u64::from(published.measured_from),
             deliveries: books.measured,
             seconds,
@@ -82,6 +87,7 @@ impl Findings<'_> {
                 closed: books.slow_closed,
                 ledger: books.closed.slow,
             }),
+            visitors: visited.map(|visited| visited.outcome.clone()),
             server,
             generator: GeneratorLoad {
                 threads,
@@ -93,20 +99,22 @@ impl Findings<'_> {
             timeline: timeline_of(&phase),
             requirements: Vec::new(),
         };
-        fanout.requirements =
-            self.judgement.requirements.iter().map(|requirement| requirement.check(&fanout)).collect();
+        fanout.requirements = self
+            .judgement
+            .requirements
+            .iter()
+            .map(|requirement| requirement.check(Measured::Fanout(&fanout)))
+            .collect();
         fanout
     }
 
     fn server_cost(&self, phase: &Phase, seconds: f64, deliveries: u64) -> Option<ServerCost> {
         let spent = phase.after.server?.since(phase.before.server?);
-        let ran_before = |thread: &u32| phase.before.server_threads.get(thread).copied().unwrap_or(0);
-        let ran = phase.after.server_threads.iter().map(|(thread, ns)| ns.saturating_sub(ran_before(thread)));
         let cpu_seconds = spent.run_ns as f64 / 1e9;
         Some(ServerCost {
             cpu_seconds,
             cores: cpu_seconds / seconds,
-            busiest_thread: ran.max().unwrap_or(0) as f64 / 1e9 / seconds,
+            busiest_thread: busiest_thread(&phase.before, &phase.after, seconds),
             cores_waited_for: spent.wait_ns as f64 / 1e9 / seconds,
             cpu_us_per_delivery: cpu_seconds * 1e6 / (deliveries as f64).max(1.0),
             deliveries_per_cpu_second: deliveries as f64 / cpu_seconds.max(1e-9),
@@ -116,12 +124,24 @@ impl Findings<'_> {
     }
 }
 
+/// Share of the time the busiest thread of the server ran.
+pub(crate) fn busiest_thread(before: &Snapshot, after: &Snapshot, seconds: f64) -> f64 {
+    let ran_before = |thread: &u32| before.server_threads.get(thread).copied().unwrap_or(0);
+    let ran = after.server_threads.iter().map(|(thread, ns)| ns.saturating_sub(ran_before(thread)));
+    ran.max().unwrap_or(0) as f64 / 1e9 / seconds
+}
+
 /// What a run at this pace does.
-pub(crate) fn facts(settings: &Settings, publications: &Publications, pace: Pace) -> ScenarioFacts {
+pub(crate) fn facts(
+    settings: &Settings,
+    publications: &Publications,
+    pace: Pace,
+    visitors_per_second: f64,
+) -> ScenarioFacts {
     let Settings { clients, target, .. } = settings;
     let storm = clients.storm.map_or(0.0, |storm| f64::from(clients.connections) * storm.share);
     ScenarioFacts {
-        target: format!("ws://{}{}", target.host, target.path),
+        target: target.url(),
         dialect: name_of(&target.script.dialect),
         connections: clients.connections,
         rooms: clients.rooms.len() as u32,
@@ -140,11 +160,12 @@ pub(crate) fn facts(settings: &Settings, publications: &Publications, pace: Pace
         churn_per_second: clients.churn_per_second,
         slow_connections: clients.slow.connections,
         storm_connections: storm.round() as u32,
+        visitors_per_second,
     }
 }
 
 /// The name of a choice, as in flags and files.
-fn name_of(choice: &impl ValueEnum) -> String {
+pub(crate) fn name_of(choice: &impl ValueEnum) -> String {
     choice.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
@@ -246,7 +267,8 @@ fn timeline_of(phase: &Phase) -> Timeline {
     Timeline { interval_secs: phase.interval.as_secs_f64(), points: points.collect() }
 }
 
-fn thread_loads(before: &Snapshot, after: &Snapshot, seconds: f64) -> Vec<ThreadLoad> {
+/// What the threads that hold connections did, by this name and a number, and then the one that publishes.
+pub(crate) fn thread_loads(before: &Snapshot, after: &Snapshot, seconds: f64, name: &str) -> Vec<ThreadLoad> {
     let share = |ns: u64| ns as f64 / 1e9 / seconds;
     let load = |name: String, spent: CpuTime, busy_ns: Option<u64>| ThreadLoad {
         name,
@@ -257,14 +279,14 @@ fn thread_loads(before: &Snapshot, after: &Snapshot, seconds: f64) -> Vec<Thread
     let mut loads = Vec::with_capacity(after.threads.len() + 1);
     for (index, (later, earlier)) in after.threads.iter().zip(&before.threads).enumerate() {
         let busy_ns = after.busy_ns[index] - before.busy_ns[index];
-        loads.push(load(format!("loadgen-{index}"), later.since(*earlier), Some(busy_ns)));
+        loads.push(load(format!("{name}-{index}"), later.since(*earlier), Some(busy_ns)));
     }
     loads.push(load("publisher".to_owned(), after.publisher.since(before.publisher), None));
     loads
 }
 
 /// Share of the time a thread needed the CPU; one that spins always has it, and needs it when it finds something.
-fn wanted_share(load: &ThreadLoad, wait: Wait) -> f64 {
+pub(crate) fn wanted_share(load: &ThreadLoad, wait: Wait) -> f64 {
     match (wait, load.busy) {
         (Wait::Spin, Some(busy)) => busy,
         _ => load.run + load.wait,

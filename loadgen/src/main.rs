@@ -1,10 +1,11 @@
 //! `loadgen`: opens thousands of clients, publishes to their rooms, and accounts for every delivery.
 //!
-//! [`scenario`] says what to do; [`run`] does it once and [`search`] again and again, each in a [`session`]:
+//! [`scenario`] says what to do; [`run`] and [`connect`] do it once, [`search`] again and again, each in a [`session`]:
 //! [`engine`] holds the connections and keeps the [`ledger`], [`publisher`] publishes, [`watch`] looks on. [`findings`]
 //! makes a [`report`] of what they wrote down, and [`verdict`] judges whether its figures may be believed.
 
 mod bracket;
+mod connect;
 mod dialect;
 mod engine;
 mod findings;
@@ -81,6 +82,12 @@ Examples:
   Memory of an idle connection, with 40,000 of them in as many processes as that takes:
       loadgen idle --at 5000,40000 --server-pid $(pidof shardcast)
 
+  What does it cost to let a client in? 200,000 come, log in and leave, 64 at a time:
+      loadgen connect --close -n 200000 --server-pid $(pidof shardcast) --cores 1
+
+  Do members notice when 500 others come and leave every second?
+      loadgen fanout -n 500 -r 100 --visitors 500
+
   Another server: send a line to join, publish with HTTP POST, count everything that comes:
       loadgen fanout --dialect raw --target ws://127.0.0.1:3000/ws --send '{\"join\":{room_json}}' \\
           --publish 'http://127.0.0.1:3000/publish/{room}' -r 100
@@ -119,6 +126,9 @@ enum Command {
     /// Hold connections that do nothing and measure what they cost
     #[command(after_help = EXAMPLES)]
     Idle(Box<Options>),
+    /// Connect, upgrade and log in, over and over, and measure what that costs
+    #[command(after_help = EXAMPLES)]
+    Connect(Box<Options>),
     /// Do what a file says; flags win over it
     #[command(after_help = EXAMPLES)]
     Run {
@@ -193,6 +203,7 @@ fn carry_out(command: Command) -> Result<Vec<String>, Failure> {
     match command {
         Command::Fanout(options) => run_once(Mode::Fanout, *options),
         Command::Idle(options) => run_once(Mode::Idle, *options),
+        Command::Connect(options) => run_once(Mode::Connect, *options),
         Command::Run { file, options } => {
             let options = options.over(Options::read(file)?);
             run_once(options.mode.unwrap_or(Mode::Fanout), options)

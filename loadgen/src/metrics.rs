@@ -3,7 +3,7 @@
 //! Pure. Requirements, comparisons, searches and pages all read their figures through it. Invariant: keys are
 //! unique; a value is in the base of its [`Unit`].
 
-use crate::report::Fanout;
+use crate::report::{Connect, Fanout};
 
 /// Farthest a mistyped key may be from the one that is suggested, in edits.
 const SUGGESTION_EDITS_MAX: usize = 3;
@@ -16,13 +16,30 @@ const NOTHING_DELIVERED: &str = "nothing was delivered while measuring";
 const TOO_SHORT: &str = "the server was not watched for long enough: give its process with --server-pid";
 const NOT_WATCHED: &str = "the server was not watched: give its process with --server-pid";
 const RATE_NOT_TOLD: &str = "something else than the server was the limit, or something is missing";
+const NOT_WATCHED_OR_NOBODY: &str =
+    "no connection came to be live, or the server was not watched: give its process with --server-pid";
 const NOTHING_PUBLISHED: &str = "nothing was published while measuring";
 const NOBODY_RECONNECTED: &str = "no connection was made to come back";
 const NO_SLOW_READERS: &str = "no connection was made to read slowly";
 const NO_ROUNDS: &str = "the receive loop was not timed";
+const NOBODY_CAME: &str = "no attempt to connect came that far, or none was made";
 const ALWAYS: &str = "it always is measured";
 
-/// A figure of a fan-out run.
+/// A run that has metrics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Measured<'a> {
+    /// Publications to rooms.
+    Fanout(&'a Fanout),
+    /// Attempts to connect.
+    Connect(&'a Connect),
+}
+
+/// Reads a figure of a fan-out run; `None` when such runs do not have it.
+type OfFanout = Option<fn(&Fanout) -> Option<f64>>;
+/// Reads a figure of a connect run; `None` when such runs do not have it.
+type OfConnect = Option<fn(&Connect) -> Option<f64>>;
+
+/// A figure of a run.
 #[derive(Debug)]
 pub(crate) struct Metric {
     /// What it is called in requirements: `p99`.
@@ -33,8 +50,10 @@ pub(crate) struct Metric {
     pub(crate) unit: Unit,
     /// Which way is better.
     pub(crate) better: Better,
-    /// Its value in a run; `None` when it was not measured.
-    pub(crate) value: fn(&Fanout) -> Option<f64>,
+    /// Its value in a fan-out run; `None` when it was not measured.
+    of_fanout: OfFanout,
+    /// The same in a connect run.
+    of_connect: OfConnect,
     /// Why it was not measured, when it was not.
     pub(crate) absent: &'static str,
 }
@@ -71,15 +90,16 @@ impl PartialEq for Metric {
     }
 }
 
-/// A row of the table: key, title, unit, better, value, reason of absence.
+/// A row of the table: key, title, unit, better, reason of absence, value in a fan-out run and in a connect run.
 macro_rules! metrics {
-    ($($key:literal, $title:literal, $unit:ident, $better:ident, $absent:expr, $value:expr;)+) => {
+    ($($key:literal, $title:literal, $unit:ident, $better:ident, $absent:expr, $of_fanout:expr, $of_connect:expr;)+) => {
         &[$(Metric {
             key: $key,
             title: $title,
             unit: Unit::$unit,
             better: Better::$better,
-            value: $value,
+            of_fanout: $of_fanout,
+            of_connect: $of_connect,
             absent: $absent,
         }),+]
     };
@@ -87,54 +107,129 @@ macro_rules! metrics {
 
 /// All metrics, in the order pages list them.
 pub(crate) static METRICS: &[Metric] = metrics! {
-    "p50", "p50 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p50_us as f64);
-    "p90", "p90 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p90_us as f64);
-    "p99", "p99 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p99_us as f64);
-    "p99.9", "p99.9 publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.p999_us as f64);
-    "max", "longest publish → member", Micros, Lower, NOTHING_DELIVERED, |run| Some(run.to_member?.max_us as f64);
+    "p50", "p50 publish → member", Micros, Lower, NOTHING_DELIVERED,
+        Some(|run| Some(run.to_member?.p50_us as f64)),
+        None;
+    "p90", "p90 publish → member", Micros, Lower, NOTHING_DELIVERED,
+        Some(|run| Some(run.to_member?.p90_us as f64)),
+        None;
+    "p99", "p99 publish → member", Micros, Lower, NOTHING_DELIVERED,
+        Some(|run| Some(run.to_member?.p99_us as f64)),
+        None;
+    "p99.9", "p99.9 publish → member", Micros, Lower, NOTHING_DELIVERED,
+        Some(|run| Some(run.to_member?.p999_us as f64)),
+        None;
+    "max", "longest publish → member", Micros, Lower, NOTHING_DELIVERED,
+        Some(|run| Some(run.to_member?.max_us as f64)),
+        None;
     "last-p50", "p50 publish → last member", Micros, Lower, NOTHING_DELIVERED,
-        |run| Some(run.to_last_member?.p50_us as f64);
+        Some(|run| Some(run.to_last_member?.p50_us as f64)),
+        None;
     "last-p90", "p90 publish → last member", Micros, Lower, NOTHING_DELIVERED,
-        |run| Some(run.to_last_member?.p90_us as f64);
+        Some(|run| Some(run.to_last_member?.p90_us as f64)),
+        None;
     "last-p99", "p99 publish → last member", Micros, Lower, NOTHING_DELIVERED,
-        |run| Some(run.to_last_member?.p99_us as f64);
+        Some(|run| Some(run.to_last_member?.p99_us as f64)),
+        None;
     "last-p99.9", "p99.9 publish → last member", Micros, Lower, NOTHING_DELIVERED,
-        |run| Some(run.to_last_member?.p999_us as f64);
+        Some(|run| Some(run.to_last_member?.p999_us as f64)),
+        None;
     "last-max", "longest publish → last member", Micros, Lower, NOTHING_DELIVERED,
-        |run| Some(run.to_last_member?.max_us as f64);
+        Some(|run| Some(run.to_last_member?.max_us as f64)),
+        None;
     "deliveries_per_second", "deliveries per second", PerSecond, Higher, RATE_NOT_TOLD,
-        |run| run.deliveries_per_second;
+        Some(|run| run.deliveries_per_second),
+        None;
     "cpu_us_per_delivery", "CPU time per delivery", CpuMicros, Lower, NOT_WATCHED,
-        |run| Some(run.server.as_ref()?.cpu_us_per_delivery);
+        Some(|run| Some(run.server.as_ref()?.cpu_us_per_delivery)),
+        None;
     "deliveries_per_cpu_second", "deliveries per CPU-second", PerSecond, Higher, NOT_WATCHED,
-        |run| Some(run.server.as_ref()?.deliveries_per_cpu_second);
-    "server_cores", "cores the server used", Cores, Lower, NOT_WATCHED, |run| Some(run.server.as_ref()?.cores);
+        Some(|run| Some(run.server.as_ref()?.deliveries_per_cpu_second)),
+        None;
+    "server_cores", "cores the server used", Cores, Lower, NOT_WATCHED,
+        Some(|run| Some(run.server.as_ref()?.cores)),
+        Some(|run| Some(run.server.as_ref()?.cores));
     "bytes_per_connection", "server memory per connection", Bytes, Lower, NOT_WATCHED,
-        |run| run.server.as_ref()?.bytes_per_connection;
+        Some(|run| run.server.as_ref()?.bytes_per_connection),
+        Some(|run| run.server.as_ref()?.bytes_per_connection);
     "server_memory", "server memory", Bytes, Lower, NOT_WATCHED,
-        |run| Some(run.server.as_ref()?.resident_bytes as f64);
+        Some(|run| Some(run.server.as_ref()?.resident_bytes as f64)),
+        Some(|run| Some(run.server.as_ref()?.resident_bytes as f64));
     "server_memory_growth", "growth of server memory", Bytes, Lower, TOO_SHORT,
-        |run| run.timeline.server_memory_growth();
-    "missing", "deliveries missing", Count, Lower, ALWAYS, |run| Some(run.ledger.missing as f64);
-    "duplicate", "deliveries made twice", Count, Lower, ALWAYS, |run| Some(run.ledger.duplicate as f64);
-    "out_of_order", "deliveries out of order", Count, Lower, ALWAYS, |run| Some(run.ledger.out_of_order as f64);
-    "strangers", "deliveries to strangers", Count, Lower, ALWAYS, |run| Some(run.strangers as f64);
-    "to_excluded", "deliveries to the excluded", Count, Lower, ALWAYS, |run| Some(run.to_excluded as f64);
-    "altered", "messages altered", Count, Lower, ALWAYS, |run| Some(run.altered as f64);
-    "failed", "connections failed", Count, Lower, ALWAYS, |run| Some(f64::from(run.losses.failed));
-    "lost", "connections lost", Count, Lower, ALWAYS, |run| Some(f64::from(run.losses.lost));
-    "late_joins", "joins told late", Count, Lower, ALWAYS, |run| Some(run.late_joins as f64);
+        Some(|run| run.timeline.server_memory_growth()),
+        None;
+    "missing", "deliveries missing", Count, Lower, ALWAYS, Some(|run| Some(run.ledger.missing as f64)), None;
+    "duplicate", "deliveries made twice", Count, Lower, ALWAYS,
+        Some(|run| Some(run.ledger.duplicate as f64)),
+        None;
+    "out_of_order", "deliveries out of order", Count, Lower, ALWAYS,
+        Some(|run| Some(run.ledger.out_of_order as f64)),
+        None;
+    "strangers", "deliveries to strangers", Count, Lower, ALWAYS,
+        Some(|run| Some(run.strangers as f64)),
+        None;
+    "to_excluded", "deliveries to the excluded", Count, Lower, ALWAYS,
+        Some(|run| Some(run.to_excluded as f64)),
+        None;
+    "altered", "messages altered", Count, Lower, ALWAYS, Some(|run| Some(run.altered as f64)), None;
+    "failed", "connections failed", Count, Lower, ALWAYS,
+        Some(|run| Some(f64::from(run.losses.failed))),
+        Some(|run| Some(run.outcome.failed as f64));
+    "lost", "connections lost", Count, Lower, ALWAYS,
+        Some(|run| Some(f64::from(run.losses.lost))),
+        Some(|run| Some(run.outcome.lost as f64));
+    "late_joins", "joins told late", Count, Lower, ALWAYS, Some(|run| Some(run.late_joins as f64)), None;
     "reconnect_p99", "p99 of coming back", Micros, Lower, NOBODY_RECONNECTED,
-        |run| Some(run.reconnects?.p99_us as f64);
+        Some(|run| Some(run.reconnects?.p99_us as f64)),
+        None;
     "slow_closed", "slow readers closed", Count, Higher, NO_SLOW_READERS,
-        |run| Some(f64::from(run.slow_readers?.closed));
+        Some(|run| Some(f64::from(run.slow_readers?.closed))),
+        None;
     "send_lag_p99", "p99 of leaving late", Micros, Lower, NOTHING_PUBLISHED,
-        |run| Some(run.generator.send_lag?.p99_us as f64);
+        Some(|run| Some(run.generator.send_lag?.p99_us as f64)),
+        Some(|run| Some(run.generator.send_lag?.p99_us as f64));
     "round_p99", "p99 of a receive round", Micros, Lower, NO_ROUNDS,
-        |run| Some(run.generator.rounds?.p99_us as f64);
+        Some(|run| Some(run.generator.rounds?.p99_us as f64)),
+        Some(|run| Some(run.generator.rounds?.p99_us as f64));
+    "connects_per_second", "connections per second", PerSecond, Higher, RATE_NOT_TOLD,
+        None,
+        Some(|run| run.connects_per_second);
+    "cpu_us_per_connect", "CPU time per connection", CpuMicros, Lower, NOT_WATCHED_OR_NOBODY,
+        None,
+        Some(|run| run.server.as_ref()?.cpu_us_per_connect);
+    "connects_per_cpu_second", "connections per CPU-second", PerSecond, Higher, NOT_WATCHED_OR_NOBODY,
+        None,
+        Some(|run| run.server.as_ref()?.connects_per_cpu_second);
+    "upgraded_p99", "p99 of being upgraded", Micros, Lower, NOBODY_CAME,
+        Some(|run| Some(run.visitors.as_ref()?.to_upgraded?.p99_us as f64)),
+        Some(|run| Some(run.outcome.to_upgraded?.p99_us as f64));
+    "live_p50", "p50 of being live", Micros, Lower, NOBODY_CAME,
+        Some(|run| Some(run.visitors.as_ref()?.to_live?.p50_us as f64)),
+        Some(|run| Some(run.outcome.to_live?.p50_us as f64));
+    "live_p99", "p99 of being live", Micros, Lower, NOBODY_CAME,
+        Some(|run| Some(run.visitors.as_ref()?.to_live?.p99_us as f64)),
+        Some(|run| Some(run.outcome.to_live?.p99_us as f64));
 };
 
 impl Metric {
+    /// Its value in a run; `None` when it was not measured.
+    pub(crate) fn value(&self, run: Measured<'_>) -> Option<f64> {
+        match run {
+            Measured::Fanout(run) => self.of_fanout?(run),
+            Measured::Connect(run) => self.of_connect?(run),
+        }
+    }
+
+    /// Whether fan-out runs have it.
+    pub(crate) fn is_of_fanout(&self) -> bool {
+        self.of_fanout.is_some()
+    }
+
+    /// Whether connect runs have it.
+    pub(crate) fn is_of_connect(&self) -> bool {
+        self.of_connect.is_some()
+    }
+
     /// The metric of this key.
     pub(crate) fn find(key: &str) -> Option<&'static Self> {
         METRICS.iter().find(|metric| metric.key == key)
@@ -149,7 +244,13 @@ impl Metric {
 
     /// All keys, in a sentence's list.
     pub(crate) fn keys() -> String {
-        METRICS.iter().map(|metric| metric.key).collect::<Vec<_>>().join(", ")
+        Self::keys_of(|_| true)
+    }
+
+    /// The keys of some metrics, in a sentence's list.
+    pub(crate) fn keys_of(is_one: impl Fn(&Self) -> bool) -> String {
+        let some = METRICS.iter().filter(|metric| is_one(metric));
+        some.map(|metric| metric.key).collect::<Vec<_>>().join(", ")
     }
 }
 

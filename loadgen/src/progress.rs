@@ -63,6 +63,13 @@ impl Progress {
             self.board.total(|gauges| &gauges.failed),
             self.board.total(|gauges| &gauges.lost),
         ];
+        let attempted = self.board.total(|gauges| &gauges.attempted);
+        if attempted > 0 {
+            return format!(
+                "{}{doing}: {attempted} attempts, {live} are live, {failed} failed",
+                self.context
+            );
+        }
         let mut message = format!(
             "{}{doing}: {live}/{} connections, {:.0} deliveries/s",
             self.context, self.connections, self.rate

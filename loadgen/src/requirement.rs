@@ -8,8 +8,8 @@ use std::str::FromStr;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::metrics::{Better, Metric, Unit};
-use crate::report::{Checked, Fanout};
+use crate::metrics::{Better, Measured, Metric, Unit};
+use crate::report::Checked;
 
 /// A metric and its limit.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -63,8 +63,8 @@ fn suggestion(nearest: Option<&str>) -> String {
 
 impl Requirement {
     /// Checks a run.
-    pub(crate) fn check(&self, run: &Fanout) -> Checked {
-        let value = (self.metric.value)(run);
+    pub(crate) fn check(&self, run: Measured<'_>) -> Checked {
+        let value = self.metric.value(run);
         Checked {
             requirement: self.text.clone(),
             value,
@@ -172,7 +172,7 @@ fn expected(unit: Unit) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::report::{Fanout, sample};
 
     #[test]
     fn requirements_are_a_metric_a_relation_and_a_limit() {
@@ -241,11 +241,11 @@ mod tests {
     fn what_was_not_measured_is_not_met_and_says_why() {
         let run = Fanout { server: None, ..sample::fanout() };
         for text in ["cpu_us_per_delivery<1000000", "cpu_us_per_delivery>=0"] {
-            let checked = text.parse::<Requirement>().expect(text).check(&run);
+            let checked = text.parse::<Requirement>().expect(text).check(Measured::Fanout(&run));
             assert_eq!((checked.value, checked.is_met), (None, false), "{text}");
             assert!(checked.reason.expect("a reason").contains("--server-pid"));
         }
-        let checked = "missing<=0".parse::<Requirement>().expect("valid").check(&run);
+        let checked = "missing<=0".parse::<Requirement>().expect("valid").check(Measured::Fanout(&run));
         let expected =
             Checked { requirement: "missing<=0".to_owned(), value: Some(0.0), is_met: true, reason: None };
         assert_eq!(checked, expected);

@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
+use crate::connect::{self, Visitors};
 use crate::engine::{EngineError, Settings, merge_reasons};
 use crate::findings::Findings;
 use crate::process::{self, ProcessError};
 use crate::publisher::{PublishError, Publisher};
 use crate::report::{Idle, IdleStep, Losses, Report};
 use crate::scenario::{self, Pace, Publications, Scenario, Work};
-use crate::session::Session;
+use crate::session::{Phase, Session};
 use crate::sizes::Sizes;
 use crate::sys::now_ns;
 
@@ -47,13 +48,19 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
             session.open(settings.clients.connections)?;
             let memory = session.memory()?;
             let mut publisher = publisher(&settings, publications, &session)?;
-            let phase = session.measure(&mut publisher, publications)?;
+            let phase = measure(&mut session, &mut publisher, publications, scenario, &settings)?;
             session.stop()?;
-            let findings =
-                Findings { settings: &settings, publications, judgement: &scenario.judgement, memory };
+            let findings = Findings {
+                settings: &settings,
+                publications,
+                judgement: &scenario.judgement,
+                memory,
+                visitors_per_second: scenario.visitors_per_second(),
+            };
             Ok(Report::Fanout(Box::new(findings.report(phase))))
         }
         Work::Idle(idle) => hold_idle(scenario, &settings, idle),
+        Work::Connect(plan) => connect::run(scenario, &settings, plan),
     }
 }
 
@@ -64,11 +71,27 @@ pub(crate) fn settings(scenario: &Scenario) -> Arc<Settings> {
         Work::Fanout(publications) => {
             (publications.sizes.clone(), room_interval(publications, clients.rooms.len()))
         }
-        Work::Idle(_) => (Sizes::smallest(), Duration::ZERO),
+        Work::Idle(_) | Work::Connect(_) => (Sizes::smallest(), Duration::ZERO),
     };
     // The first publication after a join may be as late as the join, and the next of that room comes after it.
     let join_within = clients.patience + 2 * room_interval;
-    Arc::new(Settings { target: target.clone(), clients: clients.clone(), sizes, join_within })
+    let connect = match work {
+        Work::Connect(plan) => Some(*plan),
+        Work::Fanout(_) | Work::Idle(_) => None,
+    };
+    Arc::new(Settings { target: target.clone(), clients: clients.clone(), sizes, join_within, connect })
+}
+
+/// One phase over open connections, with the visitors of the scenario.
+pub(crate) fn measure(
+    session: &mut Session,
+    publisher: &mut Publisher,
+    publications: &Publications,
+    scenario: &Scenario,
+    settings: &Settings,
+) -> Result<Phase, RunError> {
+    let visitors = scenario.visitors.map(|plan| Visitors::start(settings, plan)).transpose()?;
+    session.measure(publisher, publications, visitors)
 }
 
 /// A publisher for what is open.

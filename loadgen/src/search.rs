@@ -10,10 +10,11 @@ use thiserror::Error;
 
 use crate::bracket::Bracket;
 use crate::findings::Findings;
+use crate::metrics::Measured;
 use crate::publisher::Publisher;
 use crate::report::{Fanout, Knee, Over, Report, Search, SearchStep};
 use crate::requirement::Requirement;
-use crate::run::{RunError, publisher, settings, unix_ms};
+use crate::run::{RunError, measure, publisher, settings, unix_ms};
 use crate::scenario::{Mode, Options, Pace, Scenario, ScenarioError, Work};
 use crate::session::Session;
 
@@ -187,7 +188,8 @@ impl Searcher<'_> {
             }
             Err(error) => return Err(error),
         };
-        let checked: Vec<_> = self.how.slo.iter().map(|promise| promise.check(&run)).collect();
+        let checked: Vec<_> =
+            self.how.slo.iter().map(|promise| promise.check(Measured::Fanout(&run))).collect();
         let note = if !run.verdict.is_of_server() {
             run.verdict.to_string()
         } else if !run.is_exact() && !self.scenario.judgement.expect_loss {
@@ -243,17 +245,24 @@ impl Searcher<'_> {
         };
         session.open(settings.clients.connections)?;
         let memory = session.memory()?;
-        let phase = session.measure(&mut publisher, publications)?;
+        let phase = measure(&mut session, &mut publisher, publications, &self.scenario, &settings)?;
         self.opened = Some((session, publisher));
-        let judgement = &self.scenario.judgement;
-        Ok(Findings { settings: &settings, publications, judgement, memory }.report(phase))
+        let (judgement, visitors_per_second) =
+            (&self.scenario.judgement, self.scenario.visitors_per_second());
+        Ok(Findings { settings: &settings, publications, judgement, memory, visitors_per_second }
+            .report(phase))
     }
 
     fn into_report(self, knees: Vec<Knee>) -> Result<Report, SearchError> {
         let slo: Vec<String> = self.how.slo.iter().map(ToString::to_string).collect();
         let Work::Fanout(publications) = &self.scenario.work else { unreachable!("a search publishes") };
         let settings = settings(&self.scenario);
-        let facts = crate::findings::facts(&settings, publications, publications.pace);
+        let facts = crate::findings::facts(
+            &settings,
+            publications,
+            publications.pace,
+            self.scenario.visitors_per_second(),
+        );
         Ok(Report::Search(Box::new(Search {
             label: self.scenario.judgement.label.clone(),
             started_unix_ms: self.started_unix_ms,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::connect::{Visited, Visitors};
 use crate::engine::board::Board;
 use crate::engine::{self, Engine, Harvest, Settings, merge_reasons};
 use crate::process::{self, CpuTime, ProcessError};
@@ -54,6 +55,7 @@ pub(crate) struct Phase {
     pub(crate) lost: u32,
     pub(crate) interval: Duration,
     pub(crate) samples: Vec<Sample>,
+    pub(crate) visited: Option<Visited>,
 }
 
 /// CPU times at one moment.
@@ -169,6 +171,7 @@ impl Session {
         &mut self,
         publisher: &mut Publisher,
         publications: &Publications,
+        mut visitors: Option<Visitors>,
     ) -> Result<Phase, RunError> {
         let run = self.engine.begin_phase()?;
         publisher.begin(run, publications.pace);
@@ -183,10 +186,14 @@ impl Session {
             while !thread.is_finished() {
                 progress.show(if watch.is_measuring() { "measuring" } else { "warming up" });
                 watch.look();
+                if let Some(visitors) = visitors.as_mut().filter(|_| watch.is_measuring()) {
+                    visitors.let_come()?;
+                }
                 thread::park_timeout(LOOK_INTERVAL);
             }
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+            Ok::<_, RunError>(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+        let visited = visitors.map(Visitors::finish).transpose()?;
         let (failed, lost) = (board.total(|gauges| &gauges.failed), board.total(|gauges| &gauges.lost));
         let harvests = self.engine.end_phase()?;
         let measured = match outcome {
@@ -207,7 +214,43 @@ impl Session {
             lost,
             interval,
             samples,
+            visited,
         })
+    }
+
+    /// Lets so many connection attempts begin by the plan of the settings; returns the moment before the first.
+    pub(crate) fn begin_attempts(&mut self, attempts: Option<u32>) -> Result<Snapshot, RunError> {
+        let board = Arc::clone(self.engine.board());
+        let is_ready = || board.all().all(|gauges| gauges.thread_id.load(Ordering::Acquire) != 0);
+        let since = Instant::now();
+        while !is_ready() && since.elapsed() < self.settings.clients.patience {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let before = self.snapshot()?;
+        board.orders().measured_since_ns.store(before.at_ns, Ordering::Relaxed);
+        self.engine.open(attempts.unwrap_or(u32::MAX));
+        Ok(before)
+    }
+
+    /// Lets no further attempt begin.
+    pub(crate) fn end_attempts(&self) {
+        self.engine.open(0);
+    }
+
+    /// Attempts that began.
+    pub(crate) fn attempted(&self) -> u32 {
+        self.board().all().map(|gauges| gauges.attempted.load(Ordering::Acquire)).sum()
+    }
+
+    /// Attempts that are not over.
+    pub(crate) fn under_way(&self) -> u32 {
+        self.board().total(|gauges| &gauges.under_way)
+    }
+
+    /// The state of things, with what the server spent.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, RunError> {
+        let server = self.settings.target.pid.map(server_time).transpose()?;
+        Ok(Snapshot::take(self.engine.board())?.with_server(server))
     }
 
     /// Closes everything; returns the books of what was in no phase, and how many connections failed and were lost.

@@ -96,10 +96,7 @@ impl fmt::Display for Verdict {
                 )
             }
             Self::GeneratorLate { first_us, last_us } => {
-                write!(
-                    f,
-                    "generator-bound: publications left {first_us} µs late at first, {last_us} µs at last"
-                )
+                write!(f, "generator-bound: it was {first_us} µs late at first, {last_us} µs at last")
             }
             Self::Machine { cores_waited_for } => {
                 write!(

@@ -115,7 +115,7 @@ fn configuration(error: Option<&ConfigError>) -> Finding {
 
 impl Patient<'_> {
     fn findings(&self) -> Vec<Finding> {
-        let checks: [Option<Finding>; 15] = [
+        let checks: [Option<Finding>; 16] = [
             self.kernel(),
             Some(self.io_uring()),
             self.open_files(),
@@ -128,6 +128,7 @@ impl Patient<'_> {
             self.accept_queue(),
             self.syn_queue(),
             self.tcp_memory(),
+            self.epoll_watches(),
             self.local_ports(),
             self.connection_tracking(),
             self.clock(),

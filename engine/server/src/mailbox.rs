@@ -26,8 +26,8 @@ pub struct MailSender {
     wake: Arc<Wake>,
 }
 
-/// The shard's half.
-#[derive(Debug)]
+/// The shard's half. Cloned only for the next run of the same shard.
+#[derive(Clone, Debug)]
 pub struct MailReceiver {
     queue: Receiver<Mail>,
     wake: Arc<Wake>,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use shardcast::{cli, serve};
 
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

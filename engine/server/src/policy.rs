@@ -20,10 +20,16 @@ pub struct Policy {
 
 struct Rules {
     auth: config::Auth,
+    /// What each of `auth.tokens` stands for.
+    known: Vec<Identity>,
+    /// In dev mode.
+    everything: Arc<Grants>,
+    /// For clients without a token.
+    nothing_more: Arc<Grants>,
     room_name_bytes_max: usize,
 }
 
-/// What a client may join, kept with its connection.
+/// What a client may join; shared by all who came with the same token.
 struct Grants {
     /// Beyond the rooms that everyone may join.
     rooms: Vec<RoomPattern>,
@@ -52,36 +58,46 @@ impl Policy {
 
 impl Rules {
     fn new(config: &Config) -> Self {
-        Self { auth: config.auth.clone(), room_name_bytes_max: config.limits.room_name_bytes_max }
+        let known = config.auth.tokens.iter().map(|token| Identity {
+            user: token.user.as_ref().and_then(user_id),
+            context: Some(Arc::new(Grants { rooms: token.rooms.clone(), all: false })),
+        });
+        Self {
+            known: known.collect(),
+            auth: config.auth.clone(),
+            everything: Arc::new(Grants { rooms: Vec::new(), all: true }),
+            nothing_more: Arc::new(Grants { rooms: Vec::new(), all: false }),
+            room_name_bytes_max: config.limits.room_name_bytes_max,
+        }
     }
 
     fn authenticate(&self, data: &str) -> AuthOutcome {
         let Ok(credentials) = serde_json::from_str::<Credentials<'_>>(data) else {
             return AuthOutcome::Refused;
         };
-        let accept = |user: Option<UserId>, rooms: Vec<RoomPattern>, all: bool| {
-            AuthOutcome::Accepted(Identity { user, context: Some(Arc::new(Grants { rooms, all })) })
+        let accept = |user: Option<UserId>, grants: &Arc<Grants>| {
+            AuthOutcome::Accepted(Identity { user, context: Some(grants.clone()) })
         };
         match credentials.token.filter(|token| !token.is_empty()) {
             Some(token) if self.auth.dev => {
                 let named = credentials.user_id.and_then(|raw| UserId::from_json(raw.get()));
-                accept(Some(named.unwrap_or_else(|| UserId::from_text(&token))), Vec::new(), true)
+                accept(Some(named.unwrap_or_else(|| UserId::from_text(&token))), &self.everything)
             }
             Some(token) => match self.find(&token) {
-                Some(known) => accept(known.user.as_ref().and_then(user_id), known.rooms.clone(), false),
+                Some(known) => AuthOutcome::Accepted(known.clone()),
                 None => AuthOutcome::Refused,
             },
-            None if self.auth.anonymous => accept(None, Vec::new(), false),
+            None if self.auth.anonymous => accept(None, &self.nothing_more),
             None => AuthOutcome::Refused,
         }
     }
 
     /// Compares with every token, each in constant time, so that timing tells nothing about any.
-    fn find(&self, token: &str) -> Option<&config::Token> {
+    fn find(&self, token: &str) -> Option<&Identity> {
         let mut found = None;
-        for known in &self.auth.tokens {
-            if bool::from(known.token.expose().as_bytes().ct_eq(token.as_bytes())) {
-                found = Some(known);
+        for (listed, identity) in self.auth.tokens.iter().zip(&self.known) {
+            if bool::from(listed.token.expose().as_bytes().ct_eq(token.as_bytes())) {
+                found = Some(identity);
             }
         }
         found

@@ -160,6 +160,7 @@ impl Server {
                 later: later.clone(),
                 hand_offs: hand_offs.clone(),
                 io,
+                flush_pace_percent: u32::try_from(config.server.flush_pace_percent).unwrap_or(u32::MAX),
                 ready: ready.clone(),
             };
             let core = config.server.pin.then_some(index);

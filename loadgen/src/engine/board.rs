@@ -59,6 +59,10 @@ pub(crate) struct Gauges {
     pub(crate) failed: AtomicU32,
     /// Ended by the server or the network after they were live.
     pub(crate) lost: AtomicU32,
+    /// Connection attempts that began, of those with a plan.
+    pub(crate) attempted: AtomicU32,
+    /// Of them, those that are not over.
+    pub(crate) under_way: AtomicU32,
     /// The number below which all publications are complete here.
     pub(crate) done_through: AtomicU32,
     /// Median and 99th percentile of the latest finished interval, in microseconds.

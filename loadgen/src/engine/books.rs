@@ -147,6 +147,7 @@ impl Books {
             unstamped: std::mem::take(&mut self.unstamped),
             foreign: std::mem::take(&mut self.foreign),
             altered: std::mem::take(&mut self.altered),
+            attempts: None,
         }
     }
 }

@@ -5,9 +5,10 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that share a source address: towards one destination an address has some 28,000 ports, and the
 /// kernel finds a free one the faster the more are free.
@@ -24,6 +25,8 @@ pub(super) enum State {
     LoggingIn,
     /// Logged in, counting.
     Live,
+    /// Said goodbye, waits for the server to end the connection.
+    Leaving,
     /// Waits for its turn to connect.
     Queued,
     /// Over.
@@ -38,6 +41,8 @@ const SLOW_RECV_BUFFER_BYTES: usize = 4096;
 pub(super) struct Conn {
     pub(super) stream: Option<TcpStream>,
     pub(super) state: State,
+    /// The server answered the goodbye.
+    pub(super) is_bid_goodbye: bool,
     /// The first bytes of a frame whose rest has not arrived.
     partial: Vec<u8>,
     /// What the socket would not take.
@@ -72,7 +77,13 @@ impl Conn {
 
     /// A connection that came to nothing.
     pub(super) fn closed() -> Self {
-        Self { stream: None, state: State::Closed, partial: Vec::new(), unsent: Vec::new() }
+        Self {
+            stream: None,
+            state: State::Closed,
+            is_bid_goodbye: false,
+            partial: Vec::new(),
+            unsent: Vec::new(),
+        }
     }
 
     /// A connection that could not even begin, to be closed with its reason.
@@ -128,6 +139,12 @@ impl Conn {
             self.unsent = unsent;
         }
         Ok(())
+    }
+
+    /// Lets the end of the connection be a reset: what was sent or is to come does not matter any more.
+    pub(super) fn end_with_reset(&self) -> io::Result<()> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        SockRef::from(stream).set_linger(Some(Duration::ZERO))
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -5,6 +5,7 @@
 //!
 //! Invariant: connection `i` belongs to thread `i % threads`, and the threads of a process are numbered side by side.
 
+pub(crate) mod attempts;
 pub(crate) mod board;
 mod books;
 pub(crate) mod children;
@@ -28,12 +29,13 @@ use crate::latency::Latencies;
 use crate::ledger::Closed;
 use crate::process;
 use crate::roster::{Audience, Roster};
-use crate::scenario::{Address, Clients, Target};
+use crate::scenario::{Address, Clients, Connect, Target};
 use crate::sizes::Sizes;
 use crate::spread::Memberships;
 use crate::sys::now_ns;
 use crate::timeline::Slice;
 
+use self::attempts::Tally;
 use self::board::{Board, Extent};
 use self::children::{Child, Children};
 use self::worker::Worker;
@@ -52,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) sizes: Sizes,
     /// Longest time from a request to join to the first publication that must arrive.
     pub(crate) join_within: Duration,
+    /// Connections come by a plan of their own, and may leave at once.
+    pub(crate) connect: Option<Connect>,
 }
 
 impl Settings {
@@ -65,9 +69,9 @@ impl Settings {
         self.clients.roster()
     }
 
-    /// Whether publications name clients by the ids the server gave them.
+    /// Whether publications name these clients by the ids the server gave them; those of attempts are named by none.
     pub(crate) fn needs_client_ids(&self) -> bool {
-        self.clients.to == Address::Client || self.clients.exclude > 0
+        self.connect.is_none() && (self.clients.to == Address::Client || self.clients.exclude > 0)
     }
 
     /// Memberships that are judged, as many as there will be probes booked.
@@ -142,6 +146,8 @@ pub(crate) struct Harvest {
     pub(crate) foreign: u64,
     /// Messages whose text is not the one published.
     pub(crate) altered: u64,
+    /// What became of connection attempts, when they have a plan.
+    pub(crate) attempts: Option<Tally>,
 }
 
 /// Why the engine could not start, or did not answer.

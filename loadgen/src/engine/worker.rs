@@ -3,6 +3,9 @@
 //! Never blocks outside epoll, keeps no buffer per connection (reads go into one scratch buffer), and writes the
 //! gauges once per round.
 
+mod connecting;
+mod trouble;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +15,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Interest, Poll, Token};
 use shardcast_wire::frame::{self, OpCode};
 
+use self::connecting::OVERDUE_INTERVAL;
+use super::attempts::Attempts;
 use super::board::{Board, Gauges, Orders};
 use super::books::Books;
 use super::conn::{Conn, State};
@@ -63,6 +68,8 @@ pub(super) struct Worker {
     books: Books,
     counts: Counts,
     pace: Pace,
+    /// When connections come by a plan of their own.
+    attempts: Option<Attempts>,
 }
 
 /// What the gauges will show after this round.
@@ -86,6 +93,8 @@ struct Pace {
     /// Who leaves next.
     departure_at: usize,
     slow_read: Instant,
+    /// When attempts that take too long were last looked for.
+    overdue: Instant,
 }
 
 impl Worker {
@@ -102,6 +111,7 @@ impl Worker {
             departures: Bucket::new(clients.churn_per_second * share, f64::from(OPENING_MAX)),
             departure_at: 0,
             slow_read: now,
+            overdue: now,
         };
         let target = &settings.target;
         let is_same_path = !target.path.contains("{room}");
@@ -126,6 +136,7 @@ impl Worker {
             books: Books::new(settings),
             counts: Counts::default(),
             pace,
+            attempts: settings.connect.as_ref().map(|plan| Attempts::new(plan, index, board.threads())),
             settings: Arc::clone(settings),
         }
     }
@@ -189,7 +200,9 @@ impl Worker {
         let is_coming_and_going = self.board.orders().churn.load(Ordering::Relaxed) != 0;
         match self.settings.clients.wait {
             Wait::Spin => Duration::ZERO,
-            Wait::Sleep if !self.queue.is_empty() || self.wanted() > self.conns.len() => RAMP_ROUND_MAX,
+            Wait::Sleep if !self.queue.is_empty() || self.members_wanted() > self.conns.len() => {
+                RAMP_ROUND_MAX
+            }
             Wait::Sleep if is_coming_and_going && self.settings.clients.churn_per_second > 0.0 => {
                 RAMP_ROUND_MAX
             }
@@ -199,14 +212,14 @@ impl Worker {
 
     /// Closes the books; whoever is not there belongs to the next phase from its beginning.
     fn end_phase(&mut self) -> Harvest {
+        let attempts = self.take_attempts();
         let orders = self.board.orders();
         let still_away = self.away.len() as u32;
         for _ in 0..still_away {
             note(&mut self.books.reasons, "left and not back at the end");
         }
-        let harvest = self
-            .books
-            .hand_over(orders.published.load(Ordering::Acquire), orders.run.load(Ordering::Relaxed));
+        let (published, run) = (orders.published.load(Ordering::Acquire), orders.run.load(Ordering::Relaxed));
+        let harvest = Harvest { attempts, ..self.books.hand_over(published, run) };
         self.away.clear();
         (self.counts.failed, self.counts.lost) = (0, 0);
         for (member, conn) in self.conns.iter_mut().enumerate() {
@@ -232,6 +245,14 @@ impl Worker {
         let secs = (now - self.pace.last).as_secs_f64();
         self.pace.last = now;
         self.admit();
+        if self.attempts.is_some() {
+            self.start_attempts();
+            if now - self.pace.overdue >= OVERDUE_INTERVAL {
+                self.pace.overdue = now;
+                self.end_overdue();
+            }
+            return self.send_heartbeats(secs);
+        }
         self.pace.openings.pass(secs);
         while self.counts.opening < OPENING_MAX && !self.queue.is_empty() && self.pace.openings.take() {
             let member = self.queue.pop_front().expect("not empty");
@@ -260,7 +281,7 @@ impl Worker {
 
     /// Queues new members.
     fn admit(&mut self) {
-        for member in self.conns.len()..self.wanted() {
+        for member in self.conns.len()..self.members_wanted() {
             let connection = self.connection(member);
             let rooms = self.memberships.rooms_of(connection);
             self.books.ledger.add_member(connection, &rooms, self.settings.is_slow(connection));
@@ -284,77 +305,18 @@ impl Worker {
         }
     }
 
-    /// One member says goodbye, and comes back.
-    fn depart(&mut self) {
-        for _ in 0..self.conns.len() {
-            let member = self.pace.departure_at % self.conns.len();
-            self.pace.departure_at = member + 1;
-            if self.conns[member].state == State::Live && !self.settings.is_slow(self.connection(member)) {
-                self.send(member, &client_frame(OpCode::Close, &GOING));
-                return self.leave(member);
-            }
-        }
-    }
-
-    /// A share of the members loses its connection at once, as when a network breaks.
-    fn break_out(&mut self) {
-        let Some(storm) = self.settings.clients.storm else { return };
-        let live = self.conns.iter().filter(|conn| conn.state == State::Live).count();
-        let mut left = (live as f64 * storm.share).round() as usize;
-        for member in 0..self.conns.len() {
-            if left > 0 && self.conns[member].state == State::Live {
-                left -= 1;
-                self.leave(member);
-            }
-        }
-    }
-
-    /// Closes a live connection on purpose and queues it to be opened again.
-    fn leave(&mut self, member: usize) {
-        if self.conns[member].state != State::Live {
-            return;
-        }
-        self.counts.live -= 1;
-        self.slow.retain(|slow| *slow != member);
-        self.queue_again(member);
-    }
-
-    /// Queues a member that was live to come back; what it misses until then is excused.
-    fn queue_again(&mut self, member: usize) {
-        self.conns[member] = Conn::queued();
-        self.books.ledger.leave(member);
-        self.away.insert(member, now_ns());
-        self.queue.push_back(member);
-    }
-
-    /// Reads what slow connections may have read in so many seconds.
-    fn read_slowly(&mut self, secs: f64) {
-        let most = (self.settings.clients.slow.bytes_per_second as f64 * secs).ceil() as usize;
-        for member in std::mem::take(&mut self.slow) {
-            self.readable(member, most);
-            if self.conns[member].state == State::Live {
-                self.slow.push(member);
-            }
-        }
-    }
-
-    fn is_read_slowly(&self, member: usize) -> bool {
-        !self.slow.is_empty()
-            && self.conns[member].state == State::Live
-            && self.settings.is_slow(self.connection(member))
-    }
-
     fn open(&mut self, member: usize) {
         let connection = self.connection(member);
         self.counts.opening += 1;
         let is_slow = self.settings.is_slow(connection);
-        let opened = Conn::open(self.settings.target.address, connection, is_slow).and_then(|mut conn| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            if let Some(stream) = &mut conn.stream {
-                self.poll.registry().register(stream, Token(member), interest)?;
-            }
-            Ok(conn)
-        });
+        let opened =
+            Conn::open(self.settings.target.address, self.client(member), is_slow).and_then(|mut conn| {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                if let Some(stream) = &mut conn.stream {
+                    self.poll.registry().register(stream, Token(member), interest)?;
+                }
+                Ok(conn)
+            });
         match opened {
             Ok(conn) => self.conns[member] = conn,
             Err(error) => {
@@ -396,15 +358,15 @@ impl Worker {
         while left > 0 {
             match self.conns[member].read(&mut self.scratch, left) {
                 Ok(None) => return,
-                Ok(Some((_, 0))) => return self.close(member, "ended without a close frame"),
+                Ok(Some((_, 0))) => return self.ended(member, "ended without a close frame"),
                 Ok(Some((len, received))) => {
                     left -= received.min(left);
                     self.books.backlog_bytes_max = self.books.backlog_bytes_max.max(received as u64);
                     let scratch = std::mem::take(&mut self.scratch);
                     let needed = self.take_in(member, &scratch[..len]);
                     self.scratch = scratch;
-                    // A short read empties the socket.
-                    let is_drained = len < self.scratch.len();
+                    // A short read empties the socket, but does not tell that it was the last.
+                    let is_drained = len < self.scratch.len() && self.conns[member].state != State::Leaving;
                     if needed > self.scratch.len() {
                         self.scratch.resize(needed.next_power_of_two(), 0);
                     }
@@ -412,7 +374,7 @@ impl Worker {
                         return;
                     }
                 }
-                Err(error) => return self.close(member, &format!("cannot receive: {error}")),
+                Err(error) => return self.ended(member, &format!("cannot receive: {error}")),
             }
         }
     }
@@ -428,6 +390,9 @@ impl Worker {
                     Upgrade::Done(len) => {
                         rest = &rest[len..];
                         self.conns[member].state = State::LoggingIn;
+                        if let Some(attempts) = &mut self.attempts {
+                            attempts.upgraded(member, now_ns);
+                        }
                         self.speak(member, None);
                     }
                     Upgrade::Partial => break rest.len() + 1,
@@ -436,7 +401,7 @@ impl Worker {
                         return 0;
                     }
                 },
-                State::LoggingIn | State::Live => match frames::scan(rest) {
+                State::LoggingIn | State::Live | State::Leaving => match frames::scan(rest) {
                     Ok(Scanned::Frame(frame)) => {
                         rest = &rest[frame.len..];
                         self.take_frame(member, frame, now_ns);
@@ -462,6 +427,10 @@ impl Worker {
                     self.books.note_unstamped(text);
                 }
             }
+            OpCode::Close if self.conns[member].state == State::Leaving => {
+                self.conns[member].is_bid_goodbye = true
+            }
+            _ if self.conns[member].state == State::Leaving => {}
             OpCode::Text | OpCode::Binary => self.speak(member, Some(frame.payload)),
             OpCode::Continuation | OpCode::Pong => {}
             OpCode::Ping => self.send(member, &client_frame(OpCode::Pong, frame.payload)),
@@ -489,7 +458,7 @@ impl Worker {
             Address::User => (&[][..], names.first().copied()),
             Address::Client => (&[][..], None),
         };
-        let speaker = Speaker { connection: self.connection(member), rooms, user };
+        let speaker = Speaker { connection: self.client(member), rooms, user };
         let script = &settings.target.script;
         let step = match heard {
             None => script.opened(speaker),
@@ -497,6 +466,9 @@ impl Worker {
         };
         let texts = match step {
             Step::Wait => return,
+            Step::Refused if self.attempts.is_some() => {
+                return self.attempt_is_refused(member, heard.unwrap_or_default());
+            }
             Step::Refused => return self.books.note_unstamped(heard.unwrap_or_default()),
             Step::Mistaken(reason) => return self.close(member, &reason),
             Step::Say(texts) => texts,
@@ -514,12 +486,16 @@ impl Worker {
         for text in texts {
             self.send(member, &client_frame(OpCode::Text, text.as_bytes()));
         }
+        if self.attempts.is_some() {
+            self.say_goodbye(member);
+        }
     }
 
     fn come_alive(&mut self, member: usize) {
         self.conns[member].state = State::Live;
         self.counts.opening -= 1;
         self.counts.live += 1;
+        self.attempt_is_live(member);
         if let Some(left_ns) = self.away.remove(&member) {
             let now_ns = now_ns();
             self.books.ledger.rejoin(member, now_ns);
@@ -542,6 +518,9 @@ impl Worker {
         let was = std::mem::replace(&mut self.conns[member], Conn::closed()).state;
         match was {
             State::Closed | State::Queued => return,
+            was if self.attempts.is_some() => self.end_attempt(member, was),
+            // Only connections with a plan wait for the end.
+            State::Leaving => {}
             State::Live if self.settings.is_slow(self.connection(member)) => {
                 self.counts.live -= 1;
                 self.books.slow_closed += 1;
@@ -579,6 +558,10 @@ impl Worker {
         set(&gauges.live, live);
         set(&gauges.failed, failed);
         set(&gauges.lost, lost);
+        let (attempted, under_way) = self.attempts.as_ref().map_or((0, 0), Attempts::counts);
+        // Whoever sees that all began must not see what was under way before.
+        set(&gauges.under_way, under_way);
+        gauges.attempted.store(attempted, Ordering::Release);
         gauges.probed.store(self.books.probed, Ordering::Relaxed);
         gauges.delivered.store(self.books.delivered, Ordering::Relaxed);
         self.board.show_done_through(self.index, self.books.done_through());

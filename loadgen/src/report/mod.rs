@@ -7,18 +7,21 @@
 //! excused` in every [`Counts`].
 
 pub(crate) mod compare;
+mod connect;
 pub(crate) mod html;
 #[cfg(test)]
 pub(crate) mod sample;
+mod search;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::connect::{Connect, ConnectCost, ConnectFacts, Outcome};
+pub(crate) use self::search::{Knee, Over, Search, SearchStep};
 use crate::engine::Reasons;
 use crate::latency::{CurvePoint, Percentiles};
 use crate::ledger::Counts;
-use crate::metrics::thousands;
-use crate::requirement::Requirement;
+use crate::metrics::{Measured, thousands};
 use crate::scenario::{Address, Pace};
 use crate::verdict::Verdict;
 
@@ -33,6 +36,8 @@ pub(crate) enum Report {
     Fanout(Box<Fanout>),
     /// Connections that do nothing.
     Idle(Idle),
+    /// Attempts to connect.
+    Connect(Box<Connect>),
     /// The highest load that keeps a promise.
     Search(Box<Search>),
 }
@@ -90,6 +95,9 @@ pub(crate) struct Fanout {
     pub(crate) reconnects: Option<Percentiles>,
     /// Connections that read more slowly than is published to them.
     pub(crate) slow_readers: Option<SlowReaders>,
+    /// Clients who are in no ledger: they came, logged in and left while it was measured.
+    #[serde(default)]
+    pub(crate) visitors: Option<Outcome>,
     /// What the server spent, when it was watched.
     pub(crate) server: Option<ServerCost>,
     /// What the generator spent, and how exact it was.
@@ -138,6 +146,9 @@ pub(crate) struct ScenarioFacts {
     pub(crate) slow_connections: u32,
     /// Connections that were closed and came back all at once.
     pub(crate) storm_connections: u32,
+    /// Clients beside those who came, logged in and left, a second.
+    #[serde(default)]
+    pub(crate) visitors_per_second: f64,
 }
 
 impl ScenarioFacts {
@@ -202,6 +213,9 @@ impl ScenarioFacts {
         if self.storm_connections > 0 {
             let connections = counted(u64::from(self.storm_connections), "connection");
             troubles.push(format!("{connections} dropped and back at once"));
+        }
+        if self.visitors_per_second > 0.0 {
+            troubles.push(format!("{} visitors a second", self.visitors_per_second));
         }
         troubles
     }
@@ -381,100 +395,33 @@ pub(crate) struct IdleStep {
     pub(crate) server_cpu_us_per_second: Option<f64>,
 }
 
-/// What a search for the highest load found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Search {
-    /// Whose search this is, to compare with others.
-    pub(crate) label: Option<String>,
-    /// When the search began, by the wall clock.
-    pub(crate) started_unix_ms: u64,
-    /// What every step did, but for what was searched over.
-    pub(crate) scenario: ScenarioFacts,
-    /// The promise, as it was written: `p99=50ms`.
-    pub(crate) slo: String,
-    /// What was raised.
-    pub(crate) over: Over,
-    /// One search a repetition.
-    pub(crate) knees: Vec<Knee>,
-    /// The run at the highest value that held.
-    pub(crate) best: Option<Fanout>,
-}
-
-/// What a search raises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Over {
-    /// Publications a second.
-    Rate,
-    /// Connections.
-    Connections,
-}
-
-impl Over {
-    /// What the values of a search are, in words.
-    pub(crate) fn unit(self) -> &'static str {
-        match self {
-            Self::Rate => "publications/s",
-            Self::Connections => "connections",
-        }
-    }
-}
-
-/// One repetition of a search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Knee {
-    /// The highest value that held; 0 when none did.
-    pub(crate) value: f64,
-    /// The lowest value that did not; `None` when all held.
-    pub(crate) broken_at: Option<f64>,
-    /// What broke: the promise, the generator or the ledger.
-    pub(crate) reason: String,
-    /// Whether that was the server: if not, its own limit lies higher, nobody knows where.
-    #[serde(default)]
-    pub(crate) is_of_server: bool,
-    /// In the order they were tried.
-    pub(crate) steps: Vec<SearchStep>,
-}
-
-/// One value tried by a search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SearchStep {
-    /// What was tried.
-    pub(crate) value: f64,
-    /// For how long.
-    pub(crate) seconds: f64,
-    /// The metric of the promise, in its unit; `None` when it was not measured.
-    pub(crate) measured: Option<f64>,
-    /// Whether the promise held, and the figures may be believed.
-    pub(crate) is_held: bool,
-    /// Why not, or what else is worth knowing.
-    pub(crate) note: String,
-}
-
-impl Search {
-    /// The promise whose metric the steps tell: the first.
-    pub(crate) fn first_promise(&self) -> Option<Requirement> {
-        self.slo.split(", ").next()?.parse().ok()
-    }
-
-    /// Whether every repetition ended at a limit of the server: only then is the knee its capacity.
-    pub(crate) fn is_capacity(&self) -> bool {
-        self.knees.iter().all(|knee| knee.is_of_server)
-    }
-
-    /// Median, lowest and highest of the knees; `None` when there are none.
-    pub(crate) fn knee_spread(&self) -> Option<compare::Spread> {
-        compare::Spread::of(self.knees.iter().map(|knee| knee.value).collect())
-    }
-}
-
 impl Report {
     /// What went wrong, a line each; nothing when the run is good.
     pub(crate) fn problems(&self) -> Vec<String> {
         match self {
             Self::Fanout(fanout) => fanout.problems(),
             Self::Idle(idle) => idle.losses.problems(),
+            Self::Connect(run) => run.problems(),
             Self::Search(search) => search.problems(),
+        }
+    }
+}
+
+impl Checked {
+    /// What is wrong, when it is not met.
+    fn problem(&self) -> Option<String> {
+        let line = || format!("requirement not met: {}: {}", self.requirement, self.value_in_words());
+        (!self.is_met).then(line)
+    }
+}
+
+impl Report {
+    /// The run, when it is one that has metrics.
+    pub(crate) fn measured(&self) -> Option<Measured<'_>> {
+        match self {
+            Self::Fanout(run) => Some(Measured::Fanout(run)),
+            Self::Connect(run) => Some(Measured::Connect(run)),
+            Self::Idle(_) | Self::Search(_) => None,
         }
     }
 }
@@ -487,13 +434,6 @@ impl Losses {
         let mut problems = vec![format!("{} connections failed, {} were lost", self.failed, self.lost)];
         problems.extend(self.reasons.iter().map(|(reason, count)| format!("  {count} × {reason}")));
         problems
-    }
-}
-
-impl Search {
-    fn problems(&self) -> Vec<String> {
-        let is_found = self.knees.iter().any(|knee| knee.value > 0.0);
-        if is_found { Vec::new() } else { vec![format!("no value was found at which {} holds", self.slo)] }
     }
 }
 
@@ -531,10 +471,10 @@ impl Fanout {
         if !self.is_loss_expected {
             problems.extend(self.losses.problems());
         }
-        let unmet = self.requirements.iter().filter(|checked| !checked.is_met);
-        problems.extend(unmet.map(|checked| {
-            format!("requirement not met: {}: {}", checked.requirement, checked.value_in_words())
-        }));
+        if let Some(visitors) = self.visitors.as_ref().filter(|_| !self.is_loss_expected) {
+            problems.extend(visitors.problems("visitors"));
+        }
+        problems.extend(self.requirements.iter().filter_map(Checked::problem));
         problems
     }
 }

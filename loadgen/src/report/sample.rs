@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::Reasons;
+use crate::scenario::Goodbye;
 
 /// A good fan-out run of two minutes with everything in it.
 pub(crate) fn fanout() -> Fanout {
@@ -34,6 +35,7 @@ pub(crate) fn fanout() -> Fanout {
             closed: 4,
             ledger: Counts { expected: 10_000, delivered: 7_000, missing: 3_000, ..Counts::default() },
         }),
+        visitors: Some(outcome()),
         server: Some(ServerCost {
             cpu_seconds: 116.4,
             cores: 0.97,
@@ -78,6 +80,7 @@ pub(crate) fn facts() -> ScenarioFacts {
         churn_per_second: 10.0,
         slow_connections: 10,
         storm_connections: 200,
+        visitors_per_second: 50.0,
     }
 }
 
@@ -123,6 +126,59 @@ pub(crate) fn idle() -> Idle {
         server_bytes_per_connection: Some(2_800.0),
         generator_bytes_per_connection: 420.0,
         losses: Losses::default(),
+    }
+}
+
+/// A run of connection attempts.
+pub(crate) fn connect() -> Connect {
+    Connect {
+        label: Some("shardcast".to_owned()),
+        started_unix_ms: 1_760_000_000_000,
+        scenario: ConnectFacts {
+            target: "ws://127.0.0.1:8080/ws".to_owned(),
+            dialect: "ignis".to_owned(),
+            attempts: Some(10_000),
+            in_flight: 64,
+            per_second: None,
+            goodbye: Some(Goodbye::Clean),
+            rooms_per_connection: 0,
+            processes: 1,
+        },
+        outcome: outcome(),
+        seconds: 1.0,
+        connects_per_second: Some(9_998.0),
+        verdict: Verdict::Server { share: 0.97 },
+        server: Some(ConnectCost {
+            cpu_seconds: 0.97,
+            cores: 0.97,
+            busiest_thread: 0.96,
+            cores_waited_for: 0.01,
+            cpu_us_per_connect: Some(97.0),
+            connects_per_cpu_second: Some(10_309.0),
+            resident_bytes: 12_345_678,
+            bytes_per_connection: None,
+        }),
+        generator: GeneratorLoad {
+            threads: vec![thread("loadgen-0", Some(0.55))],
+            bytes_per_connection: 0.0,
+            send_lag: Some(percentiles(12, 10_000)),
+            rounds: Some(percentiles(80, 90_000)),
+            backlog_bytes_max: 512,
+        },
+        is_loss_expected: false,
+        requirements: vec![checked("live_p99<=50ms", Some(7_200.0), true)],
+    }
+}
+
+fn outcome() -> Outcome {
+    Outcome {
+        attempts: 10_000,
+        live: 9_998,
+        failed: 2,
+        lost: 0,
+        reasons: Reasons::from([("upgrade answered with status 503".to_owned(), 2)]),
+        to_upgraded: Some(percentiles(400, 9_998)),
+        to_live: Some(percentiles(700, 9_998)),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    Checked, Fanout, Idle, Knee, Losses, Report, Search, SearchStep, ServerCost, SlowReaders, ThreadLoad,
+    Checked, Connect, Fanout, Idle, Knee, Losses, Report, Search, SearchStep, ServerCost, SlowReaders,
+    ThreadLoad,
 };
 use crate::latency::Percentiles;
 use crate::ledger::Counts;
@@ -18,6 +19,7 @@ impl fmt::Display for Report {
         match self {
             Self::Fanout(fanout) => fanout.fmt(f),
             Self::Idle(idle) => idle.fmt(f),
+            Self::Connect(run) => run.fmt(f),
             Self::Search(search) => search.fmt(f),
         }
     }
@@ -83,6 +85,12 @@ impl Fanout {
             row(f, "slow readers", format_args!("{connections}, the server closed {closed}"))?;
             row(f, "slow readers' ledger", ledger)?;
         }
+        if let Some(visitors) = &self.visitors {
+            row(f, "visitors", visitors.in_words())?;
+            if let Some(to_live) = &visitors.to_live {
+                row(f, "visitors → live", to_live)?;
+            }
+        }
         if self.late_joins > 0 {
             row(f, "joins told late", self.late_joins)?;
         }
@@ -110,11 +118,7 @@ impl Fanout {
             let each = server.bytes_per_connection.map(|bytes| format!(", {bytes:.0} B/connection"));
             row(f, "server memory", memory + &each.unwrap_or_default())?;
         }
-        for ThreadLoad { name, run, wait, busy } in &self.generator.threads {
-            let busy = busy.map_or(String::new(), |busy| format!(", {:.0} % busy", busy * 100.0));
-            let (run, wait) = (run * 100.0, wait * 100.0);
-            row(f, name, format_args!("{run:.0} % running, {wait:.0} % waiting for the CPU{busy}"))?;
-        }
+        fmt_threads(f, &self.generator.threads)?;
         let generator = &self.generator;
         if let Some(lag) = &generator.send_lag {
             row(f, "send lag", lag)?;
@@ -127,6 +131,55 @@ impl Fanout {
             row(f, "receive backlog", format_args!("{bytes} in one socket at most"))?;
         }
         row(f, "generator memory", format_args!("{:.0} B/connection", generator.bytes_per_connection))
+    }
+}
+
+fn fmt_threads(f: &mut fmt::Formatter<'_>, threads: &[ThreadLoad]) -> fmt::Result {
+    for ThreadLoad { name, run, wait, busy } in threads {
+        let busy = busy.map_or(String::new(), |busy| format!(", {:.0} % busy", busy * 100.0));
+        let (run, wait) = (run * 100.0, wait * 100.0);
+        row(f, name, format_args!("{run:.0} % running, {wait:.0} % waiting for the CPU{busy}"))?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Connect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outcome, seconds, generator, .. } = self;
+        if let Some(label) = &self.label {
+            row(f, "label", label)?;
+        }
+        row(f, "clients", self.scenario.in_words())?;
+        row(f, "measured", format_args!("{}, {seconds:.3} s", outcome.in_words()))?;
+        for (reason, count) in &outcome.reasons {
+            row(f, "", format_args!("{count} × {reason}"))?;
+        }
+        row(f, "verdict", self.verdict)?;
+        row(f, "connections/s", self.rate_in_words())?;
+        for (name, latency) in [("→ upgraded", &outcome.to_upgraded), ("→ live", &outcome.to_live)] {
+            row(f, name, latency.map_or("nothing measured".to_owned(), |latency| latency.to_string()))?;
+        }
+        if let Some(server) = &self.server {
+            row(f, "server CPU", format_args!("{:.3} s, {:.2} cores", server.cpu_seconds, server.cores))?;
+            if let (Some(cost), Some(rate)) = (server.cpu_us_per_connect, server.connects_per_cpu_second) {
+                row(f, "CPU-µs/connection", format_args!("{cost:.2}"))?;
+                row(f, "connections/CPU-second", format_args!("{rate:.0}"))?;
+            }
+            let memory = format!("{:.1} MiB", server.resident_bytes as f64 / MIB);
+            let each = server.bytes_per_connection.map(|bytes| format!(", {bytes:.0} B/connection"));
+            row(f, "server memory", memory + &each.unwrap_or_default())?;
+        }
+        fmt_threads(f, &generator.threads)?;
+        if let Some(lag) = &generator.send_lag {
+            row(f, "attempts began late by", lag)?;
+        }
+        if let Some(rounds) = &generator.rounds {
+            row(f, "receive rounds", rounds)?;
+        }
+        for (name, checked) in ["requirements"].iter().chain(std::iter::repeat(&"")).zip(&self.requirements) {
+            row(f, name, checked)?;
+        }
+        Ok(())
     }
 }
 
@@ -278,15 +331,20 @@ mod tests {
 
     #[test]
     fn values_begin_in_one_column() {
-        let text = sample::fanout().to_string();
-        for line in text.lines() {
+        let (fanout, connect) = (sample::fanout().to_string(), sample::connect().to_string());
+        for line in fanout.lines().chain(connect.lines()) {
             let value = line.chars().nth(26).unwrap_or_else(|| panic!("{line:?} has no value"));
             assert!(value != ' ' && line.chars().nth(25) == Some(' '), "{line:?}");
         }
         for expected in
             ["2816 B/connection", "100 excused", "✗ cpu_us_per_delivery<2: 2.42 µs", "64 KiB in one"]
         {
-            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+            assert!(fanout.contains(expected), "{expected:?} is not in\n{fanout}");
+        }
+        for expected in
+            ["10000 attempts, 9998 live, 2 failed, 0 lost, 1.000 s", "9998 (capacity)", "2 × upgrade"]
+        {
+            assert!(connect.contains(expected), "{expected:?} is not in\n{connect}");
         }
     }
 

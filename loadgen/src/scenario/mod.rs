@@ -3,6 +3,7 @@
 //! [`Options`] is what was written, every field optional; flags win over the file. [`Scenario`] is what will be
 //! done: every default filled in, everything within bounds.
 
+mod connect;
 mod options;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::dialect::{Dialect, Script};
+use crate::metrics::Metric;
 use crate::publisher::{Via, ViaError, ViaOptions};
 use crate::requirement::Requirement;
 use crate::roster::Roster;
@@ -20,6 +22,7 @@ use crate::sizes::{Sizes, SizesError};
 use crate::span::Span;
 use crate::spread::{Memberships, Spread};
 
+pub(crate) use self::connect::{Connect, Goodbye};
 pub(crate) use self::options::Options;
 
 /// Most members, rooms or publications outstanding at a time that the books are laid out for.
@@ -39,6 +42,8 @@ pub(crate) enum Mode {
     Fanout,
     /// Connections that do nothing.
     Idle,
+    /// Connections that come, and may leave at once.
+    Connect,
 }
 
 /// How engine threads wait for data.
@@ -85,6 +90,13 @@ pub(crate) struct Target {
     pub(crate) path: String,
     pub(crate) script: Script,
     pub(crate) pid: Option<u32>,
+}
+
+impl Target {
+    /// As it is written in flags.
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}{}", self.host, self.path)
+    }
 }
 
 /// Connections that read slowly on purpose.
@@ -172,6 +184,7 @@ pub(crate) struct Idle {
 pub(crate) enum Work {
     Fanout(Box<Publications>),
     Idle(Idle),
+    Connect(Connect),
 }
 
 /// How a run is judged and told.
@@ -189,7 +202,16 @@ pub(crate) struct Scenario {
     pub(crate) target: Target,
     pub(crate) clients: Clients,
     pub(crate) work: Work,
+    /// Clients beside those of a fan-out run, who come, log in and leave.
+    pub(crate) visitors: Option<Connect>,
     pub(crate) judgement: Judgement,
+}
+
+impl Scenario {
+    /// Visitors a second, as planned.
+    pub(crate) fn visitors_per_second(&self) -> f64 {
+        self.visitors.and_then(|visitors| visitors.per_second).unwrap_or(0.0)
+    }
 }
 
 /// What is wrong with the settings.
@@ -199,7 +221,7 @@ pub(crate) enum ScenarioError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{}: {source}", path.display())]
     Malformed { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("{}: `mode` is missing: \"fanout\" or \"idle\"", path.display())]
+    #[error("{}: `mode` is missing: \"fanout\", \"idle\" or \"connect\"", path.display())]
     ModeMissing { path: PathBuf },
     #[error("target = {url:?} does not start with ws://")]
     Scheme { url: String },
@@ -227,6 +249,10 @@ pub(crate) enum ScenarioError {
     NeedsRate { name: &'static str },
     #[error("send and ready are of the raw dialect: leave them out, or set dialect = \"raw\"")]
     NotRaw,
+    #[error("{key} is no metric of such runs: require one of {known}")]
+    Metric { key: &'static str, known: String },
+    #[error("{name} is about members who stay: leave it out of a connect run")]
+    NotOfConnect { name: &'static str },
     #[error("at = {at:?}: the numbers must rise")]
     AtOrder { at: Vec<u32> },
 }
@@ -245,7 +271,15 @@ impl Options {
                 let connections = idle.at.last().copied();
                 (Work::Idle(idle), connections)
             }
+            Mode::Connect => {
+                let connect = self.connect()?;
+                (Work::Connect(connect), Some(connect.connections()))
+            }
         };
+        let visitors = if mode == Mode::Fanout { self.visitors()? } else { None };
+        // Visitors are in this process, whoever else is.
+        let descriptors =
+            descriptors.saturating_sub(visitors.map_or(0, |visitors| u64::from(visitors.in_flight)));
         let clients = self.clients(mode, connections.unwrap_or(1000), descriptors)?;
         if matches!(&work, Work::Fanout(publications) if matches!(publications.pace, Pace::Closed { .. })) {
             let names = [("churn", clients.churn_per_second > 0.0), ("storm_after", clients.storm.is_some())];
@@ -257,12 +291,20 @@ impl Options {
             let room = clients.rooms[small.room as usize].clone();
             return Err(ScenarioError::ExcludeAll { exclude: clients.exclude, room, members: small.members });
         }
+        let is_known = |metric: &Metric| match mode {
+            Mode::Fanout | Mode::Idle => metric.is_of_fanout(),
+            Mode::Connect => metric.is_of_connect(),
+        };
+        let mut required = self.require.iter().flatten().map(|requirement| requirement.metric);
+        if let Some(metric) = required.find(|metric| !is_known(metric)) {
+            return Err(ScenarioError::Metric { key: metric.key, known: Metric::keys_of(is_known) });
+        }
         let judgement = Judgement {
             label: self.label,
             requirements: self.require.unwrap_or_default(),
             expect_loss: self.expect_loss.unwrap_or(false),
         };
-        Ok(Scenario { target, clients, work, judgement })
+        Ok(Scenario { target, clients, work, visitors, judgement })
     }
 
     fn clients(&self, mode: Mode, connections: u32, descriptors: u64) -> Result<Clients, ScenarioError> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Deserializer};
 
-use super::{Address, Mode, ScenarioError, Wait};
+use super::{Address, Goodbye, Mode, ScenarioError, Wait};
 use crate::dialect::Dialect;
 use crate::publisher::Batch;
 use crate::requirement::Requirement;
@@ -19,6 +19,7 @@ const TROUBLE: &str = "Trouble on purpose";
 const GENERATOR: &str = "Generator";
 const PUBLICATIONS: &str = "Publications (not idle)";
 const IDLE: &str = "Idle";
+const CONNECT: &str = "Connect";
 const OUTPUT: &str = "Output";
 
 /// Declares [`Options`], every field optional, and how one set of them is laid over another.
@@ -45,7 +46,7 @@ macro_rules! options {
 }
 
 options! {
-    /// What to do, in a file: "fanout" or "idle"
+    /// What to do, in a file: "fanout", "idle" or "connect"
     #[arg(skip)]
     mode: Mode,
     /// Server under test; {room} in the path is the first room of the connection [default: ws://127.0.0.1:8080/ws]
@@ -67,13 +68,13 @@ options! {
     /// Process of the server: its CPU time and memory are reported
     #[arg(long, value_name = "PID", help_heading = SERVER)]
     server_pid: u32,
-    /// Connections in all [default: 1000]
+    /// Connections in all; connect: attempts in all [default: 1000; connect with --close: no limit]
     #[arg(short = 'n', long, value_name = "N", help_heading = CLIENTS)]
     connections: u32,
     /// Rooms in all [default: 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
     rooms: u32,
-    /// Rooms every connection joins [default: fanout 1, idle 0]
+    /// Rooms every connection joins [default: fanout 1, others 0]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
     rooms_per_connection: u32,
     /// How members spread over rooms [default: equal]
@@ -85,7 +86,8 @@ options! {
     /// Name of a room without its number [default: loadgen-]
     #[arg(long, value_name = "TEXT", help_heading = CLIENTS)]
     room_prefix: String,
-    /// New connections a second, 0 = as fast as the server takes them [default: 5000]
+    /// New connections a second, 0 = as fast as the server takes them; connect: attempts due a second, by the clock
+    /// [default: 5000; connect: 0]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
     ramp: u32,
     /// Every connection sends a heartbeat this often, 0s = never [default: 30s]
@@ -106,6 +108,9 @@ options! {
     /// This share of the connections, 0 to 1, breaks in the storm [default: 1]
     #[arg(long, value_name = "SHARE", help_heading = TROUBLE)]
     storm_share: f64,
+    /// So many extra clients a second, who are in no ledger, come, log in and leave while measuring: fanout [default: 0]
+    #[arg(long, value_name = "PER_SECOND", help_heading = TROUBLE)]
+    visitors: f64,
     /// Missing messages and lost connections are what the scenario is about: reported, but no failure
     #[arg(long, num_args = 0, default_missing_value = "true", value_name = "BOOL", help_heading = TROUBLE)]
     expect_loss: bool,
@@ -118,7 +123,7 @@ options! {
     /// How threads wait for data: spin costs a core and spares the server the wake-ups [default: sleep]
     #[arg(long, help_heading = GENERATOR)]
     wait: Wait,
-    /// Give up when nothing moved for so long [default: 10s]
+    /// Give up when nothing moved for so long; connect: on an attempt [default: 10s]
     #[arg(long, value_name = "SPAN", help_heading = GENERATOR)]
     patience: Span,
     /// Where to publish: redis://[user:password@]HOST:PORT, or http://HOST:PORT/path; {room} in the path is the room
@@ -171,7 +176,7 @@ options! {
     /// Publish so long before measuring [default: 1s]
     #[arg(long, value_name = "SPAN", help_heading = PUBLICATIONS)]
     warmup: Span,
-    /// Measure so long [default: 5s]
+    /// Measure so long; connect: begin no attempt later [default: 5s; connect: until all were made]
     #[arg(short = 'd', long, value_name = "SPAN", help_heading = PUBLICATIONS)]
     duration: Span,
     /// Measure at each of these numbers of connections [default: 0 and --connections]
@@ -183,6 +188,14 @@ options! {
     /// Measure the idle CPU time over so long [default: 5s]
     #[arg(long, value_name = "SPAN", help_heading = IDLE)]
     hold: Span,
+    /// Attempts under way at a time; one begins as another ends, or is due by --ramp [default: 64; with --ramp and for
+    /// --visitors 1024]
+    #[arg(long, value_name = "N", help_heading = CONNECT)]
+    in_flight: u32,
+    /// Live connections end at once, so that a storm needs no more open files than --in-flight: with a goodbye, after
+    /// which the server ends the connection, or with a reset [default: they stay; of --close and --visitors: clean]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "clean", help_heading = CONNECT)]
+    close: Goodbye,
     /// What must be true of the result, such as p99<=50ms or cpu_us_per_delivery<6; else the exit code is 1; repeat
     /// for more
     #[arg(long, value_name = "METRIC<=VALUE", help_heading = OUTPUT)]

@@ -95,6 +95,48 @@ fn mistakes_are_named() {
 }
 
 #[test]
+fn a_connect_run_ends_by_its_attempts_or_its_time() {
+    let connect = |text: &str| {
+        let scenario = scenario(&format!("mode = 'connect'\n{text}")).expect("valid");
+        let Work::Connect(plan) = scenario.work else { panic!("not a connect run") };
+        (plan, scenario.clients.connections, scenario.clients.processes)
+    };
+    let (plan, connections, _) = connect("");
+    assert_eq!((plan.attempts, plan.in_flight, plan.per_second, connections), (Some(1000), 64, None, 1000));
+    assert_eq!((plan.duration, plan.goodbye), (None, None));
+    let (plan, connections, processes) = connect("close = 'clean'\nconnections = 200000");
+    assert_eq!((plan.attempts, plan.duration), (Some(200_000), None));
+    assert_eq!((connections, processes), (64, 1), "no more open files than are in flight");
+    let (plan, ..) = connect("close = 'reset'\nramp = 500");
+    assert_eq!((plan.attempts, plan.duration), (None, Some(Duration::from_secs(5))));
+    assert_eq!((plan.per_second, plan.in_flight, plan.span()), (Some(500.0), 1024, plan.duration));
+    let (plan, ..) = connect("ramp = 500\nduration = '9s'");
+    assert_eq!(plan.span(), Some(Duration::from_secs(2)), "a thousand are made by then");
+    for (line, expected) in [
+        ("churn = 5.0", "churn is about members who stay: leave it out of a connect run"),
+        ("in_flight = 0", "in_flight = 0 is out of bounds: 1 to 10000000"),
+    ] {
+        assert_eq!(scenario(&format!("mode = 'connect'\n{line}")), Err(expected.to_owned()));
+    }
+    for (mode, metric) in [("connect", "missing"), ("fanout", "connects_per_second")] {
+        let error =
+            scenario(&format!("mode = '{mode}'\nrequire = ['{metric}<=5']")).expect_err("of another mode");
+        assert!(
+            error.starts_with(&format!("{metric} is no metric of such runs: require one of ")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn visitors_take_open_files_from_the_members() {
+    for (visitors, processes) in [("", 1), ("visitors = 10.0", 2)] {
+        let scenario = scenario(&format!("mode = 'fanout'\nconnections = 19900\n{visitors}")).expect("valid");
+        assert_eq!(scenario.clients.processes, processes, "{visitors}");
+    }
+}
+
+#[test]
 fn flags_win_over_the_file_and_a_loop_replaces_the_other() {
     let file: Options =
         toml::from_str("mode = 'fanout'\nconnections = 5\nrate = 10.0\nsize = 200").expect("valid");

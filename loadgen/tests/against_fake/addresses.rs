@@ -136,6 +136,26 @@ fn clients_that_come_back_are_addressed_by_the_id_they_have_then() {
 }
 
 #[test]
+fn visitors_beside_addressed_messages_are_neither_owed_nor_left_out() {
+    for (addresses, expected) in [(TO_CLIENT, 120), (TO_USER, 240), (EXCLUDING, 600)] {
+        let arguments = [addresses, &["--visitors", "100"]].concat();
+        let (report, messages) = run_well("addressed-visitors", &arguments);
+        let expected = json!(expected);
+        assert_eq!(counts(&report), [&expected, &expected, &json!(0), &json!(0), &json!(0), &json!(0)]);
+        let visitors = &report["visitors"];
+        assert!(visitors["attempts"].as_u64() >= Some(30), "{addresses:?} {visitors}");
+        assert_eq!(
+            (&visitors["live"], &visitors["lost"]),
+            (&visitors["attempts"], &json!(0)),
+            "{addresses:?}"
+        );
+        let named = |message: &Value| message["exclude"].as_array().map_or(1, Vec::len);
+        let expected = if addresses == EXCLUDING { 3 } else { 1 };
+        assert!(messages.iter().all(|message| named(message) == expected), "{addresses:?}");
+    }
+}
+
+#[test]
 fn sizes_are_taken_in_turn_and_requests_stay_small_enough() {
     let sizes =
         ["--size", "54,4096,65536", "-w", "64", "--burst", "64", "-n", "2", "--warmup", "0s", "-d", "200ms"];

@@ -38,6 +38,11 @@ pub fn run_at(name: &str, target: &str, publish: &str, arguments: &[&str]) -> Ou
     start("fanout", name, target, publish, arguments)
 }
 
+/// A run of a mode that publishes nothing, against a server that runs or does not.
+pub fn run_at_mode(mode: &str, name: &str, target: &str, arguments: &[&str]) -> Outcome {
+    start(mode, name, target, "http://127.0.0.1:9/", arguments)
+}
+
 /// A fan-out of a generator that is stopped and resumed all the time, as by a host that has no CPU for it.
 pub fn run_held_up(name: &str, fault: Fault, arguments: &[&str]) -> Outcome {
     let address = fake::start(fault);

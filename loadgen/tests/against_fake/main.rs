@@ -1,6 +1,7 @@
 //! The generator against a server whose faults are known.
 
 mod addresses;
+mod connecting;
 mod dialects;
 mod fake;
 mod faults;

@@ -10,7 +10,7 @@ use super::values::Auto;
 /// listener's clients, plain HTTP requests.
 const FILES_RESERVED: u64 = 256;
 
-/// Files that a shard holds besides its connections: two rings, their event, its listeners.
+/// Files that a shard holds besides its connections: two rings, their event, the readiness set, its listeners.
 const FILES_RESERVED_PER_SHARD: u64 = 16;
 
 /// The facts that "auto" is worked out from.

@@ -54,6 +54,15 @@ impl Patient<'_> {
         Some(Finding::judge("tcp memory", bytes >= TCP_MEMORY_MIN, found, advice))
     }
 
+    /// Each connection is a watch in an epoll set; the limit counts those of one user.
+    pub(super) fn epoll_watches(&self) -> Option<Finding> {
+        let watches = self.system.number("/proc/sys/fs/epoll/max_user_watches")?;
+        let connections = self.config.connections_max(self.machine) as u64;
+        let found = format!("fs.epoll.max_user_watches = {watches}");
+        let advice = format!("sysctl fs.epoll.max_user_watches={}", connections.saturating_mul(2));
+        Some(Finding::judge("epoll watches", watches >= connections, found, advice))
+    }
+
     pub(super) fn local_ports(&self) -> Option<Finding> {
         let range = self.system.numbers("/proc/sys/net/ipv4/ip_local_port_range")?;
         let [first, last] = range[..] else { return None };

@@ -52,7 +52,7 @@ fn each_setting_is_judged_and_what_is_not_ok_has_advice() {
         |hard: &str| format!("Max open files            1024                 {hard}              files\n");
     let (few, many) = (limits("4096"), limits("1048576"));
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Status);
-    let cases: [Case<'_>; 24] = [
+    let cases: [Case<'_>; 26] = [
         ("kernel", &[("/proc/sys/kernel/osrelease", "6.1.0-13-amd64\n")], Status::Ok),
         ("kernel", &[("/proc/sys/kernel/osrelease", "5.9.16")], Status::Warn),
         ("open files", &[("/proc/self/limits", &many)], Status::Ok),
@@ -95,6 +95,8 @@ fn each_setting_is_judged_and_what_is_not_ok_has_advice() {
         ("tcp memory", &[("/proc/sys/net/ipv4/tcp_mem", "287832 383779 575664")], Status::Ok),
         ("tcp memory", &[("/proc/sys/net/ipv4/tcp_mem", "1000 2000 3000")], Status::Warn),
         ("local ports", &[("/proc/sys/net/ipv4/ip_local_port_range", "32768\t33000")], Status::Warn),
+        ("epoll watches", &[("/proc/sys/fs/epoll/max_user_watches", "5000000")], Status::Ok),
+        ("epoll watches", &[("/proc/sys/fs/epoll/max_user_watches", "100000")], Status::Warn),
         ("conn. tracking", &[("/proc/sys/net/netfilter/nf_conntrack_max", "65536")], Status::Warn),
         (
             "clock",

@@ -22,9 +22,23 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit both.
+    socket.set_tcp_nodelay(true)?;
+    bound_unsent(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Little is queued in the kernel.
+fn bound_unsent(socket: &Socket) -> io::Result<()> {
+    let value = NOTSENT_BYTES_MAX;
+    // SAFETY: the value is a c_int that outlives the call.
+    let result = unsafe {
+        let (pointer, len) = ((&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t);
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, pointer, len)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The next waiting connection, if there is one; never blocks.
@@ -44,17 +58,27 @@ pub(super) fn accept(listener: RawFd) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Small frames leave at once, and little is queued in the kernel. Failing costs speed, not correctness.
-pub(super) fn tune(socket: &OwnedFd) {
-    let options = [
-        (libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
-        (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, NOTSENT_BYTES_MAX),
-    ];
-    for (level, name, value) in options {
-        // SAFETY: the value is a c_int that outlives the call.
-        unsafe {
-            let pointer = (&raw const value).cast();
-            libc::setsockopt(socket.as_raw_fd(), level, name, pointer, size_of::<libc::c_int>() as u32);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    /// Small frames must leave at once, and a slow reader's backlog must show early, without a system call for each
+    /// connection.
+    #[test]
+    fn pin_accepted_connections_inherit_the_options_of_the_listener() {
+        let listener = bind("127.0.0.1:0".parse().expect("address")).expect("bind");
+        let _client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+        let accepted = std::iter::repeat_with(|| accept(listener.as_raw_fd()).expect("accept"));
+        let accepted = accepted.flatten().next().expect("a connection");
+        for (name, expected) in [(libc::TCP_NODELAY, 1), (libc::TCP_NOTSENT_LOWAT, NOTSENT_BYTES_MAX)] {
+            let (mut value, mut len) = (0 as libc::c_int, size_of::<libc::c_int>() as libc::socklen_t);
+            // SAFETY: value and length outlive the call.
+            let result = unsafe {
+                let pointer = (&raw mut value).cast();
+                libc::getsockopt(accepted.as_raw_fd(), libc::IPPROTO_TCP, name, pointer, &raw mut len)
+            };
+            assert_eq!((result, value), (0, expected), "option {name}");
         }
     }
 }

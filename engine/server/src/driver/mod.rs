@@ -1,15 +1,17 @@
 //! The only code that talks to monoio and the kernel on behalf of a shard: thin, and without decisions.
 //!
-//! A shard's thread runs one reader task a connection, which waits for readiness and holds no buffer, one
-//! task a listener, one for the mailbox's eventfd, and the turn as the runtime's main future. monoio polls
-//! the main future when no task is left to run, so a turn comes after every reader of the same batch of
-//! completions. The shard and the sockets sit in one `RefCell` that is never borrowed across an `await`
-//! (`docs/decisions/0003-shard-in-a-refcell.md`).
+//! A shard's thread runs one task a listener, one for the set of sockets, one for the mailbox's eventfd, and the
+//! turn as the runtime's main future. monoio polls the main future when no task is left to run, so a turn comes
+//! after every task of the same batch of completions. The shard and the sockets sit in one `RefCell` that is never
+//! borrowed across an `await` (`docs/decisions/0003-shard-in-a-refcell.md`).
 
 mod asks;
 mod clock;
+mod core;
 pub mod files;
 pub mod listener;
+mod pace;
+mod readiness;
 mod reserve;
 mod sends;
 mod socket;
@@ -32,9 +34,12 @@ use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender};
 use clock::Clock;
+use core::{Core, Parts};
+use pace::Pace;
+use readiness::Readiness;
 use sends::Sends;
 pub use turn::Ending;
-use turn::Turns;
+use turn::{Ringer, Turns};
 
 /// Completions a shard's ring can hold before the kernel must keep them aside.
 const COMPLETIONS: u32 = 16_384;
@@ -91,6 +96,8 @@ pub struct ShardThread {
     pub hand_offs: mpsc::Sender<HandOff>,
     /// How to talk to the kernel.
     pub io: IoDriver,
+    /// How long to wait between two flushes, in percent of the last.
+    pub flush_pace_percent: u32,
     /// Told when the shard accepts connections, or why it cannot.
     pub ready: crossbeam_channel::Sender<io::Result<()>>,
 }
@@ -116,27 +123,39 @@ impl ShardThread {
 
     async fn serve(&self, sends: Sends) -> io::Result<Ending> {
         let clock = Clock::start();
-        let shard = Shard::new(self.id, self.config.clone(), random_seed(), clock.now());
-        let asker = Asker {
-            shard: self.id,
-            hooks: self.hooks.clone(),
-            later: self.later.clone(),
-            home: self.home.clone(),
-            status: self.engine.status().clone(),
-        };
-        let turns = Rc::new(Turns::new(shard, clock, asker, self.engine.clone(), self.hand_offs.clone()));
+        let readiness = Readiness::new()?;
+        let (mail_fd, sockets_fd) = (self.mail.wake_fd()?, readiness.wake_fd()?);
+        let core = Core::new(Parts {
+            shard: Shard::new(self.id, self.config.clone(), random_seed(), clock.now()),
+            clock,
+            engine: self.engine.clone(),
+            asker: Asker {
+                shard: self.id,
+                hooks: self.hooks.clone(),
+                later: self.later.clone(),
+                home: self.home.clone(),
+                status: self.engine.status().clone(),
+            },
+            hand_offs: self.hand_offs.clone(),
+            mail: self.mail.clone(),
+            readiness,
+            sends,
+        });
+        let turns = Rc::new(Turns::new(core, clock, self.engine.clone()));
         reserve::fill();
         for listener in &self.listeners {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;
-            monoio::spawn(socket::accept_loop(turns.clone(), listener));
+            monoio::spawn(turns.clone().until_over(socket::accept_loop(turns.clone(), listener)));
         }
-        monoio::spawn(socket::mail_loop(turns.clone(), self.mail.wake_fd()?));
+        for (ringer, fd) in [(Ringer::Sockets, sockets_fd), (Ringer::Mail, mail_fd)] {
+            monoio::spawn(turns.clone().until_over(socket::ring_loop(turns.clone(), ringer, fd)));
+        }
         let status = &self.engine.status().shards[self.id.0 as usize];
         status.up.store(true, Ordering::Release);
         tracing::debug!(shard = self.id.0, io = self.io.name(), "shard up");
         // Nobody listens after the start of the process.
         drop(self.ready.send(Ok(())));
-        let ending = turn::run(&turns, &self.mail, sends, status).await;
+        let ending = turn::run(&turns, Pace::new(self.flush_pace_percent), status).await;
         status.up.store(false, Ordering::Release);
         Ok(ending)
     }

@@ -1,16 +1,14 @@
-//! The tasks that wait: for connections, for bytes, for room in a socket, for mail. None holds a buffer.
+//! The tasks that wait: for connections, for sockets, for mail. None holds a buffer.
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use monoio::net::{TcpListener, TcpStream, UnixStream};
-use shardcast_shard::ConnId;
+use monoio::net::{TcpListener, UnixStream};
 
-use super::turn::{Reading, Turns};
-use super::{listener, reserve};
+use super::reserve;
+use super::turn::{Ringer, Turns};
 
 /// Connections taken from one listener before the sockets that are open get their turn.
 const ACCEPTS_PER_WAKE: usize = 64;
@@ -23,8 +21,7 @@ const SHED: &[u8] =
 /// Accepts until the shard drains.
 pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
     while !turns.draining() {
-        let Some(ready) = turns.until_over(listener.readable(false)).await else { return };
-        if let Err(error) = ready {
+        if let Err(error) = listener.readable(false).await {
             tracing::error!(%error, "waiting for connections failed; trying again");
             monoio::time::sleep(EXHAUSTED_PAUSE).await;
             continue;
@@ -49,21 +46,8 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
 
 /// Takes a connection in, or tells it to come back later.
 fn open(turns: &Rc<Turns>, socket: OwnedFd) {
-    listener::tune(&socket);
-    let Some(id) = turns.accept() else {
+    if let Err(socket) = turns.accept(socket) {
         shed(&socket);
-        return;
-    };
-    match TcpStream::from_std(socket.into()) {
-        Ok(stream) => {
-            let stream = Rc::new(stream);
-            turns.seat(id, stream.clone());
-            monoio::spawn(read_loop(turns.clone(), id, stream));
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot watch a connection");
-            turns.unseat(id);
-        }
     }
 }
 
@@ -79,36 +63,12 @@ fn shed(socket: &OwnedFd) {
     };
 }
 
-/// Reads a connection until its end.
-async fn read_loop(turns: Rc<Turns>, id: ConnId, stream: Rc<TcpStream>) {
-    loop {
-        if stream.readable(false).await.is_err() {
-            turns.reader_failed(id);
-            break;
-        }
-        match turns.receive(id, stream.as_raw_fd()) {
-            Reading::Goes => {}
-            Reading::Over => break,
-        }
-    }
-    drop(stream);
-    turns.reader_done(id);
-}
-
-/// Waits once until the socket takes bytes again.
-pub(super) async fn wait_writable(turns: Rc<Turns>, id: ConnId, stream: Rc<TcpStream>) {
-    // An error shows at the next write.
-    let _ready: io::Result<()> = stream.writable(false).await;
-    turns.writable(id);
-}
-
-/// Rings for a turn whenever the mailbox does.
-pub(super) async fn mail_loop(turns: Rc<Turns>, eventfd: OwnedFd) {
+/// Rings for a turn whenever the descriptor, an eventfd or an epoll set, is readable.
+pub(super) async fn ring_loop(turns: Rc<Turns>, ringer: Ringer, fd: OwnedFd) {
     // monoio is only asked whether the descriptor is readable, which any that can be polled answers.
-    let waker = UnixStream::from_std(eventfd.into()).expect("an eventfd can be polled");
-    while let Some(ready) = turns.until_over(waker.readable(false)).await {
-        ready.expect("an eventfd can be polled");
-        turns.mail_came();
-        turns.until_over(turns.mail_seen()).await;
+    let fd = UnixStream::from_std(fd.into()).expect("it can be polled");
+    loop {
+        fd.readable(false).await.expect("it can be polled");
+        turns.ring(ringer).await;
     }
 }

@@ -243,6 +243,9 @@ mod tests {
     #[test]
     fn attack_81_an_outage_is_one_line_at_its_start_and_one_at_its_end() {
         let levels = Levels::default();
+        // While there is one subscriber only, tracing asks the thread that first comes by a line whether it matters, and
+        // the threads of other tests have none.
+        let _second = tracing::Dispatch::new(levels.clone());
         tracing::subscriber::with_default(levels.clone(), || {
             let link = link();
             link.up(Half::Publisher);

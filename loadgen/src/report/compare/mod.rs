@@ -23,7 +23,7 @@ const NOT_JUDGED: [&str; 4] = ["send_lag_p99", "round_p99", "slow_closed", "serv
 /// What to compare, and how to tell it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CompareOptions {
-    /// Reports of fan-out and idle runs, as --json wrote them; the label of the first is the baseline
+    /// Reports of fan-out, idle and connect runs, as --json wrote them; the label of the first is the baseline
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// Write a page with plots as well
@@ -32,7 +32,7 @@ pub(crate) struct CompareOptions {
     /// Print tables of GitHub's Markdown
     #[arg(long)]
     pub(crate) markdown: bool,
-    /// Tell and judge only these metrics of fan-out runs, such as p99,cpu_us_per_delivery [default: all]
+    /// Tell and judge only these metrics of fan-out and connect runs, such as p99,cpu_us_per_delivery [default: all]
     #[arg(long, value_name = "METRIC,METRIC", value_delimiter = ',', value_parser = metric)]
     pub(crate) metrics: Vec<&'static Metric>,
     /// Fail when the last label is worse than the baseline by more than this, beyond the spread of both
@@ -50,7 +50,7 @@ pub(crate) enum CompareError {
     #[error("{} is not a report of this version of loadgen: {source}", path.display())]
     Malformed { path: PathBuf, source: serde_json::Error },
     /// A report that has no place beside others.
-    #[error("{} is a search: only fan-out and idle runs are compared", path.display())]
+    #[error("{} is a search: only fan-out, idle and connect runs are compared", path.display())]
     Search { path: PathBuf },
     /// The page cannot be written.
     #[error("cannot write {}: {source}", path.display())]
@@ -153,7 +153,7 @@ pub(crate) struct Row {
 pub(crate) struct Run {
     /// Its label, or the name of its file.
     pub(crate) label: String,
-    /// Of a fan-out or an idle run.
+    /// Of a fan-out, an idle or a connect run.
     pub(crate) report: Report,
 }
 
@@ -197,7 +197,7 @@ fn metric(key: &str) -> Result<&'static Metric, MetricUnknown> {
 struct MetricUnknown;
 
 impl Comparison {
-    /// Leaves out all other metrics of fan-out runs, but not that they are zero.
+    /// Leaves out all other metrics of fan-out and connect runs, but not that they are zero.
     fn keep(&mut self, metrics: &[&'static Metric]) {
         for group in &mut self.groups {
             group.rows.retain(|row| row.key.is_empty() || metrics.iter().any(|metric| metric.key == row.key));
@@ -273,10 +273,9 @@ impl Group {
                 cells: labels.iter().map(|label| Spread::of(values(label))).collect(),
             }
         };
-        let of_fanout = METRICS.iter().map(|metric| {
-            row(metric.key, metric.title, metric.unit, metric.better, &|report| match report {
-                Report::Fanout(run) => (metric.value)(run),
-                _ => None,
+        let of_table = METRICS.iter().map(|metric| {
+            row(metric.key, metric.title, metric.unit, metric.better, &|report| {
+                metric.value(report.measured()?)
             })
         });
         let of_idle = IDLE_METRICS.iter().map(|(title, unit, value)| {
@@ -285,7 +284,7 @@ impl Group {
                 _ => None,
             })
         });
-        let measured = of_fanout.chain(of_idle).filter(|row| row.cells.iter().any(Option::is_some));
+        let measured = of_table.chain(of_idle).filter(|row| row.cells.iter().any(Option::is_some));
         let is_zero =
             |row: &Row| row.cells.iter().flatten().all(|spread| spread.min == 0.0 && spread.max == 0.0);
         let (zeros, rows): (Vec<Row>, Vec<Row>) = measured.partition(is_zero);
@@ -304,9 +303,13 @@ impl Column {
         let mut column = Self { label: label.to_owned(), runs: 0, doubtful: 0, inexact: 0 };
         for run in runs {
             column.runs += 1;
-            if let Report::Fanout(run) = &run.report {
-                column.doubtful += usize::from(!run.verdict.is_of_server());
-                column.inexact += usize::from(!run.is_exact());
+            match &run.report {
+                Report::Fanout(run) => {
+                    column.doubtful += usize::from(!run.verdict.is_of_server());
+                    column.inexact += usize::from(!run.is_exact());
+                }
+                Report::Connect(run) => column.doubtful += usize::from(!run.verdict.is_of_server()),
+                Report::Idle(_) | Report::Search(_) => {}
             }
         }
         column
@@ -383,6 +386,7 @@ fn read_run(path: &Path) -> Result<Run, CompareError> {
     let label = match &report {
         Report::Fanout(run) => run.label.clone(),
         Report::Idle(run) => run.label.clone(),
+        Report::Connect(run) => run.label.clone(),
         Report::Search(_) => return Err(CompareError::Search { path: path_owned() }),
     };
     let stem = || path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -396,6 +400,7 @@ fn is_same_work(one: &Report, other: &Report) -> bool {
     };
     match (one, other) {
         (Report::Fanout(one), Report::Fanout(other)) => one.scenario.is_same_work(&other.scenario),
+        (Report::Connect(one), Report::Connect(other)) => one.scenario.is_same_work(&other.scenario),
         (Report::Idle(one), Report::Idle(other)) => steps(one) == steps(other),
         _ => false,
     }
@@ -413,6 +418,7 @@ fn work_in_words(report: &Report) -> String {
                 super::counted(u64::from(rooms), "room")
             )
         }
+        Report::Connect(run) => run.scenario.in_words(),
         Report::Search(search) => search.scenario.clients_in_words(),
     }
 }

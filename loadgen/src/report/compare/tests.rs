@@ -70,6 +70,35 @@ fn runs_are_grouped_by_work_wherever_the_server_is() {
 }
 
 #[test]
+fn connect_runs_are_beside_those_of_the_same_plan() {
+    let connect = |label: &str, cpu_us: f64, in_flight: u32| {
+        let mut run = sample::connect();
+        run.scenario.target = format!("ws://{label}/ws");
+        run.scenario.in_flight = in_flight;
+        run.server.as_mut().expect("a sample with a server").cpu_us_per_connect = Some(cpu_us);
+        Run { label: label.to_owned(), report: Report::Connect(Box::new(run)) }
+    };
+    let runs = vec![
+        connect("old", 90.0, 64),
+        connect("new", 120.0, 64),
+        connect("new", 80.0, 8),
+        run("new", 2.0, 9),
+    ];
+    let comparison = Comparison::of(runs);
+    assert_eq!(comparison.groups.len(), 3);
+    let group = &comparison.groups[0];
+    assert_eq!(
+        group.work,
+        "10,000 attempts to connect, closed loop with 64 under way, each leaves with a goodbye"
+    );
+    assert_eq!(row(group, "cpu_us_per_connect").ratio_in_words(1, Some(0)).as_deref(), Some("1.33×, worse"));
+    assert_eq!(
+        comparison.regressions(0.1),
+        [format!("{}: CPU time per connection of new is 120 µs, the baseline 90 µs", group.work)]
+    );
+}
+
+#[test]
 fn ratios_say_which_is_better_unless_the_spreads_overlap() {
     let runs = vec![
         run("shardcast", 2.0, 4_000),

@@ -4,8 +4,8 @@ use super::plot::{Axis, Drawn, Plot, Scale, Series};
 use super::{Tile, facts, kicker, paragraph, problems, put, table, tiles};
 use crate::latency::Percentiles;
 use crate::ledger::Counts;
-use crate::metrics::{Metric, Unit, significant, thousands};
-use crate::report::{Fanout, Point, ROOMS_LISTED_MAX, ThreadLoad};
+use crate::metrics::{Measured, Metric, Unit, significant, thousands};
+use crate::report::{Checked, Fanout, Point, ROOMS_LISTED_MAX, ThreadLoad};
 use crate::verdict::Verdict;
 
 /// A latency that varies by more than this factor is drawn by powers of ten.
@@ -44,7 +44,7 @@ pub(super) fn body(run: &Fanout) -> String {
     html.push_str(&key_figures(run));
     if !run.requirements.is_empty() {
         html.push_str("<h2>Requirements</h2>\n");
-        html.push_str(&requirements(run));
+        html.push_str(&requirements(&run.requirements));
     }
     html.push_str("<h2>Latency</h2>\n");
     html.push_str(&percentiles(run));
@@ -95,7 +95,7 @@ fn badge(run: &Fanout) -> String {
 fn key_figures(run: &Fanout) -> String {
     let metric = |name, key: &str, aside: &str| {
         let metric = Metric::find(key)?;
-        let value = (metric.value)(run);
+        let value = metric.value(Measured::Fanout(run));
         let text = value.map_or_else(|| "not measured".to_owned(), |value| metric.unit.format(value));
         let aside = if value.is_some() { aside } else { metric.absent };
         Some(Tile { name, value: text, aside: aside.to_owned() })
@@ -120,12 +120,12 @@ fn key_figures(run: &Fanout) -> String {
     tiles(&figures.into_iter().flatten().collect::<Vec<_>>())
 }
 
-fn requirements(run: &Fanout) -> String {
-    let row = |checked: &crate::report::Checked| {
+pub(super) fn requirements(requirements: &[Checked]) -> String {
+    let row = |checked: &Checked| {
         let mark = if checked.is_met { "✓ met" } else { "✗ not met" };
         vec![checked.requirement.clone(), mark.to_owned(), checked.value_in_words()]
     };
-    table(&["Requirement", "", "Measured"], &run.requirements.iter().map(row).collect::<Vec<_>>())
+    table(&["Requirement", "", "Measured"], &requirements.iter().map(row).collect::<Vec<_>>())
 }
 
 fn percentiles(run: &Fanout) -> String {
@@ -133,6 +133,7 @@ fn percentiles(run: &Fanout) -> String {
         ("to a member", run.to_member),
         ("to the last member", run.to_last_member),
         ("close → live again", run.reconnects),
+        ("a visitor's way in", run.visitors.as_ref().and_then(|visitors| visitors.to_live)),
     ];
     let spans: Vec<_> = spans.into_iter().filter_map(|(name, span)| Some((name, span?))).collect();
     if spans.is_empty() {

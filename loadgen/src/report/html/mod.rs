@@ -5,6 +5,7 @@
 
 mod bars;
 pub(super) mod compare;
+mod connect;
 mod fanout;
 mod idle;
 mod plot;
@@ -25,6 +26,7 @@ pub(crate) fn page(report: &Report) -> String {
     match report {
         Report::Fanout(run) => document(&fanout::title(run), &fanout::body(run)),
         Report::Idle(run) => document("Memory of idle connections", &idle::body(run)),
+        Report::Connect(run) => document(&connect::title(run), &connect::body(run)),
         Report::Search(search) => document(&search::title(search), &search::body(search)),
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::latency::Percentiles;
 use crate::report::compare::{Comparison, Run};
-use crate::report::{Fanout, Idle, Timeline, sample};
+use crate::report::{Connect, Fanout, Idle, Timeline, sample};
 
 /// Pages of everything there is, by name.
 fn pages() -> Vec<(&'static str, String)> {
@@ -35,6 +35,8 @@ fn pages() -> Vec<(&'static str, String)> {
         ("fanout-mismatch", Report::Fanout(Box::new(mismatch()))),
         ("idle", Report::Idle(sample::idle())),
         ("idle-empty", Report::Idle(Idle { steps: Vec::new(), ..sample::idle() })),
+        ("connect", Report::Connect(Box::new(sample::connect()))),
+        ("connect-bare", Report::Connect(Box::new(bare_connect()))),
         ("search", Report::Search(Box::new(sample::search()))),
     ]
     .map(|(name, report)| (name, page(&report)))
@@ -65,6 +67,14 @@ fn runs() -> Vec<Run> {
         });
     }
     runs
+}
+
+/// Nothing came to be live, and nobody watched.
+fn bare_connect() -> Connect {
+    let mut run = Connect { label: None, server: None, connects_per_second: None, ..sample::connect() };
+    (run.outcome.to_upgraded, run.outcome.to_live, run.generator.send_lag) = (None, None, None);
+    run.requirements.clear();
+    run
 }
 
 fn mismatch() -> Fanout {
@@ -128,7 +138,14 @@ fn hostile_text_stays_text() {
     search.knees[0].reason = hostile.to_owned();
     search.knees[0].steps[0].note = hostile.to_owned();
     search.best = Some(run.clone());
-    for report in [Report::Fanout(Box::new(run)), Report::Search(Box::new(search))] {
+    let mut connect = sample::connect();
+    connect.label = Some(hostile.to_owned());
+    connect.scenario.target = hostile.to_owned();
+    connect.outcome.reasons.insert(hostile.to_owned(), 1);
+    connect.requirements[0].requirement = hostile.to_owned();
+    for report in
+        [Report::Fanout(Box::new(run)), Report::Search(Box::new(search)), Report::Connect(Box::new(connect))]
+    {
         let page = page(&report);
         assert!(!page.contains("<script") && !page.contains("'x'"), "{page}");
         assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&quot;&amp;"));

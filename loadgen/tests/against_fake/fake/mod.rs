@@ -10,7 +10,8 @@ pub mod redis;
 
 use std::collections::VecDeque;
 use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -48,6 +49,12 @@ pub enum Fault {
     Leak,
     /// Clients are told neither an id nor their user.
     Nameless,
+    /// Every third upgrade is answered with 503.
+    Overloaded,
+    /// Upgrades are not answered.
+    Mute,
+    /// After the login, a goodbye is not answered.
+    Clingy,
 }
 
 #[derive(Debug)]
@@ -85,6 +92,8 @@ pub struct Fake {
     fault: Fault,
     members: Arc<Mutex<Members>>,
     posts: Arc<Posts>,
+    /// Upgrades asked for.
+    upgrades: Arc<AtomicU32>,
 }
 
 /// Starts a server and returns where it listens.
@@ -97,7 +106,8 @@ impl Fake {
     pub fn start(fault: Fault, answers: Answers) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound listener");
-        let fake = Self { address, fault, members: Arc::default(), posts: Arc::new(Posts::new(answers)) };
+        let posts = Arc::new(Posts::new(answers));
+        let fake = Self { address, fault, members: Arc::default(), posts, upgrades: Arc::default() };
         if fault == Fault::Sluggish {
             let members = Arc::clone(&fake.members);
             thread::spawn(move || {
@@ -156,7 +166,14 @@ impl Fake {
         let mut reader = BufReader::new(stream);
         let head = post::read_head(&mut reader)?;
         if head.method == "GET" {
-            accept(reader.get_mut())?;
+            let upgrade = self.upgrades.fetch_add(1, Ordering::Relaxed) + 1;
+            match self.fault {
+                Fault::Overloaded if upgrade.is_multiple_of(3) => {
+                    return write!(reader.get_mut(), "HTTP/1.1 503 Service Unavailable\r\n\r\n").ok();
+                }
+                Fault::Mute => return reader.read_to_end(&mut Vec::new()).map(|_| ()).ok(),
+                _ => accept(reader.get_mut())?,
+            }
             return match head.path.as_str() {
                 "/topics" => serve_topic(reader, &self.members),
                 path if path.starts_with("/raw/") => serve_raw(reader, path, &self.members),
@@ -226,7 +243,15 @@ fn serve_member(mut reader: BufReader<TcpStream>, fault: Fault, members: &Mutex<
     let mut stream = reader.get_ref().try_clone().ok()?;
     let mut own_id = String::new();
     loop {
-        let message: Value = serde_json::from_slice(&read_frame(&mut reader)?).expect("JSON");
+        let Some(text) = read_frame(&mut reader) else {
+            if fault == Fault::Clingy {
+                reader.read_to_end(&mut Vec::new()).ok()?;
+            }
+            stream.write_all(&frame(8, &1000_u16.to_be_bytes())).ok()?;
+            // Among the members the stream is still held.
+            return stream.shutdown(Shutdown::Both).ok();
+        };
+        let message: Value = serde_json::from_slice(&text).expect("JSON");
         match message["event"].as_str() {
             Some("authenticate") if fault == Fault::Refuse => {
                 stream
