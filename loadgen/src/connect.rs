@@ -107,6 +107,8 @@ impl Visitors {
     pub(crate) fn start(settings: &Settings, plan: scenario::Connect) -> Result<Self, RunError> {
         let clients = Clients {
             connections: plan.connections(),
+            // Only members are left out: visitors have no place among them.
+            exclude: 0,
             churn_per_second: 0.0,
             slow: Slow::default(),
             storm: None,
@@ -117,7 +119,7 @@ impl Visitors {
         let settings = Settings {
             target: settings.target.clone(),
             clients,
-            data_bytes: settings.data_bytes,
+            sizes: settings.sizes.clone(),
             join_within: settings.join_within,
             connect: Some(plan),
         };

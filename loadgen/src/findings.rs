@@ -73,6 +73,7 @@ impl Findings<'_> {
                 .map(|(room, counts)| (clients.rooms[*room as usize].clone(), *counts))
                 .collect(),
             strangers: books.closed.strangers,
+            to_excluded: books.closed.to_excluded,
             altered: books.altered,
             foreign: books.foreign,
             unstamped: books.unstamped,
@@ -146,7 +147,13 @@ pub(crate) fn facts(
         rooms: clients.rooms.len() as u32,
         rooms_per_connection: clients.rooms_per_connection,
         spread: name_of(&clients.spread),
-        data_bytes: publications.data_bytes,
+        to: clients.to,
+        exclude: clients.exclude,
+        data_bytes: publications.sizes.mean(),
+        data_sizes: Some(publications.sizes.as_slice())
+            .filter(|sizes| sizes.len() > 1)
+            .unwrap_or_default()
+            .to_vec(),
         pace,
         publish: publications.via.to_string(),
         processes: clients.processes,

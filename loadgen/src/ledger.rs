@@ -7,12 +7,17 @@
 //! while it was away, or while the server took it in, is excused, for no protocol says when a join took effect. One
 //! that is not served within [`Ledger::join_within_ns`] is late, and counted.
 //!
-//! Invariant: for every room, `delivered + missing + excused = publications * members`, duplicates apart.
+//! A publication that leaves members out is owed to the others only: what reaches one who was left out is a fault.
+//!
+//! Invariant: for every room, `delivered + missing + excused` is the publications owed to its members, all of them
+//! when nobody is left out; duplicates apart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+
+use crate::roster::{Audience, Roster};
 
 /// A member has not yet received the probe of this room.
 const UNPROBED: u32 = u32::MAX;
@@ -28,12 +33,14 @@ pub(crate) enum Arrival {
     Duplicate,
     /// For a room the member has not joined.
     Stranger,
+    /// Of a publication that leaves the member out.
+    Excluded,
 }
 
 /// Counts of one room, or of all together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
-    /// Publications times members.
+    /// Publications times members, less those who were left out.
     pub(crate) expected: u64,
     /// First copies, late ones included.
     pub(crate) delivered: u64,
@@ -76,11 +83,14 @@ enum Absence {
 /// The books of the members one thread looks after.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    roster: Roster,
     rooms_per_member: usize,
     /// Longest time from the request to join to the first publication that must arrive, in nanoseconds.
     join_within_ns: u64,
     /// The room of every membership, those of a member side by side.
     rooms: Vec<u32>,
+    /// The place in its room of every membership; empty when nobody is ever left out.
+    places: Vec<u32>,
     /// Members who read slowly on purpose, and have books of their own.
     is_slow: Vec<bool>,
     /// The next sequence every membership expects.
@@ -90,10 +100,9 @@ pub(crate) struct Ledger {
     absences: HashMap<usize, Absence>,
     counts: Vec<Counts>,
     slow_counts: Counts,
-    /// Judged members of each room.
-    members: Vec<u32>,
-    slow_members: Vec<u32>,
+    audience: Audience,
     strangers: u64,
+    to_excluded: u64,
     late_joins: u64,
     /// The latest due time seen.
     due_ns_max: u64,
@@ -110,6 +119,8 @@ pub(crate) struct Closed {
     pub(crate) slow: Counts,
     /// Deliveries of rooms the member had not joined.
     pub(crate) strangers: u64,
+    /// Deliveries to judged members whom the publication left out.
+    pub(crate) to_excluded: u64,
     /// Memberships that came back and were not served in time.
     pub(crate) late_joins: u64,
 }
@@ -120,6 +131,7 @@ impl Closed {
         self.total.add(&other.total);
         self.slow.add(&other.slow);
         self.strangers += other.strangers;
+        self.to_excluded += other.to_excluded;
         self.late_joins += other.late_joins;
         for (room, counts) in &other.inexact {
             match self.inexact.binary_search_by_key(room, |(room, _)| *room) {
@@ -131,35 +143,49 @@ impl Closed {
 }
 
 impl Ledger {
-    /// Empty books for `room_count` rooms, of which every member joins `rooms_per_member`.
-    pub(crate) fn new(room_count: usize, rooms_per_member: usize, join_within_ns: u64) -> Self {
+    /// Empty books for `room_count` rooms, of which every member joins `rooms_per_member`; `roster` knows whom
+    /// publications leave out.
+    pub(crate) fn new(
+        room_count: usize,
+        rooms_per_member: usize,
+        join_within_ns: u64,
+        roster: Roster,
+    ) -> Self {
         Self {
+            audience: Audience::new(room_count, &roster),
+            roster,
             rooms_per_member,
             join_within_ns,
             rooms: Vec::new(),
+            places: Vec::new(),
             is_slow: Vec::new(),
             next: Vec::new(),
             gaps: BTreeMap::new(),
             absences: HashMap::new(),
             counts: vec![Counts::default(); room_count],
             slow_counts: Counts::default(),
-            members: vec![0; room_count],
-            slow_members: vec![0; room_count],
             strangers: 0,
+            to_excluded: 0,
             late_joins: 0,
             due_ns_max: 0,
         }
     }
 
-    /// Opens the books of one more member; members are numbered from 0 in the order of these calls.
-    pub(crate) fn add_member(&mut self, rooms: &[u32], is_slow: bool) {
+    /// Opens the books of one more member; members are numbered from 0 in the order of these calls, in which their
+    /// connections ascend.
+    pub(crate) fn add_member(&mut self, connection: u32, rooms: &[u32], is_slow: bool) {
         debug_assert_eq!(rooms.len(), self.rooms_per_member);
         self.is_slow.push(is_slow);
         for room in rooms {
+            let place = self.roster.place(*room, connection);
             self.rooms.push(*room);
             self.next.push(UNPROBED);
-            let members = if is_slow { &mut self.slow_members } else { &mut self.members };
-            members[*room as usize] += 1;
+            if self.roster.is_excluding() {
+                self.places.push(place);
+            }
+            if !is_slow {
+                self.audience.add(*room, place);
+            }
         }
     }
 
@@ -168,9 +194,10 @@ impl Ledger {
         &self.rooms[self.memberships_of(member)]
     }
 
-    /// How many judged members a room has here.
-    pub(crate) fn members_of(&self, room: u32) -> u32 {
-        self.members.get(room as usize).copied().unwrap_or(0)
+    /// To how many judged members here a publication of a room is owed.
+    #[inline]
+    pub(crate) fn owed_here(&self, room: u32, sequence: u32) -> u32 {
+        self.audience.owed(&self.roster, room, sequence)
     }
 
     /// Books that a member's connection was closed, and what it misses is not the server's fault.
@@ -205,23 +232,26 @@ impl Ledger {
             self.strangers += 1;
             return Arrival::Stranger;
         };
-        self.due_ns_max = self.due_ns_max.max(due_ns);
         let is_slow = self.is_slow[member];
-        let counts = if is_slow { &mut self.slow_counts } else { &mut self.counts[room as usize] };
-        let next = &mut self.next[membership];
-        if *next == UNPROBED {
-            *next = 0;
+        if self.roster.is_excluded(room, self.place(membership), sequence) {
+            self.to_excluded += u64::from(!is_slow);
+            return Arrival::Excluded;
         }
-        if sequence >= *next {
+        self.due_ns_max = self.due_ns_max.max(due_ns);
+        let next = self.next[membership];
+        let skipped = if next == UNPROBED { 0 } else { next }..sequence;
+        let skipped_count = self.owed(membership, skipped.clone());
+        let counts = if is_slow { &mut self.slow_counts } else { &mut self.counts[room as usize] };
+        if sequence >= skipped.start {
             if !self.absences.is_empty()
                 && let Some(absence) = self.absences.remove(&membership)
             {
-                counts.excused += u64::from(sequence - *next);
+                counts.excused += skipped_count;
                 self.late_joins += u64::from(absence.is_late(due_ns, self.join_within_ns));
-            } else if sequence > *next {
-                self.gaps.entry(membership).or_default().push(*next..sequence);
+            } else if skipped_count > 0 {
+                self.gaps.entry(membership).or_default().push(skipped);
             }
-            *next = sequence.saturating_add(1);
+            self.next[membership] = sequence.saturating_add(1);
         } else if take_from_gaps(&mut self.gaps, membership, sequence) {
             counts.out_of_order += 1;
         } else {
@@ -236,17 +266,15 @@ impl Ledger {
     /// members belong from its beginning.
     pub(crate) fn close(&mut self, published: impl Fn(u32) -> u32) -> Closed {
         let mut slow = std::mem::take(&mut self.slow_counts);
-        for (room, counts) in self.counts.iter_mut().enumerate() {
-            let published = u64::from(published(room as u32));
-            counts.expected = published * u64::from(self.members[room]);
-            slow.expected += published * u64::from(self.slow_members[room]);
-        }
-        for (membership, next) in self.next.iter_mut().enumerate() {
+        for membership in 0..self.next.len() {
             let room = self.rooms[membership];
+            let next = std::mem::replace(&mut self.next[membership], UNPROBED);
+            let heard = if next == UNPROBED { 0 } else { next };
+            let expected = self.owed(membership, 0..published(room));
+            let unheard = self.owed(membership, heard..published(room));
             let is_slow = self.is_slow[membership / self.rooms_per_member];
             let counts = if is_slow { &mut slow } else { &mut self.counts[room as usize] };
-            let next = std::mem::replace(next, UNPROBED);
-            let unheard = u64::from(published(room).saturating_sub(if next == UNPROBED { 0 } else { next }));
+            counts.expected += expected;
             match self.absences.get(&membership) {
                 Some(absence) => {
                     counts.excused += unheard;
@@ -257,15 +285,17 @@ impl Ledger {
             }
         }
         for (membership, gaps) in std::mem::take(&mut self.gaps) {
+            let missing: u64 = gaps.into_iter().map(|gap| self.owed(membership, gap)).sum();
             let is_slow = self.is_slow[membership / self.rooms_per_member];
             let counts = if is_slow { &mut slow } else { &mut self.counts[self.rooms[membership] as usize] };
-            counts.missing += gaps.iter().map(|gap| u64::from(gap.end - gap.start)).sum::<u64>();
+            counts.missing += missing;
         }
         self.absences.clear();
         self.due_ns_max = 0;
         let mut closed = Closed {
             slow,
             strangers: std::mem::take(&mut self.strangers),
+            to_excluded: std::mem::take(&mut self.to_excluded),
             late_joins: std::mem::take(&mut self.late_joins),
             ..Closed::default()
         };
@@ -277,6 +307,18 @@ impl Ledger {
             }
         }
         closed
+    }
+
+    /// How many of these publications of its room a membership is owed.
+    #[inline]
+    fn owed(&self, membership: usize, sequences: Range<u32>) -> u64 {
+        self.roster.owed(self.rooms[membership], self.place(membership), sequences)
+    }
+
+    /// The place of a membership in its room, which only matters when some are left out.
+    #[inline]
+    fn place(&self, membership: usize) -> u32 {
+        self.places.get(membership).copied().unwrap_or(0)
     }
 
     fn memberships_of(&self, member: usize) -> Range<usize> {

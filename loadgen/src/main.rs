@@ -19,10 +19,12 @@ mod progress;
 mod publisher;
 mod report;
 mod requirement;
+mod roster;
 mod run;
 mod scenario;
 mod search;
 mod session;
+mod sizes;
 mod span;
 mod spread;
 mod stamp;
@@ -89,6 +91,10 @@ Examples:
   Another server: send a line to join, publish with HTTP POST, count everything that comes:
       loadgen fanout --dialect raw --target ws://127.0.0.1:3000/ws --send '{\"join\":{room_json}}' \\
           --publish 'http://127.0.0.1:3000/publish/{room}' -r 100
+
+  Messages of four sizes, each to one client; then to rooms, three members left out of each:
+      loadgen fanout -n 1000 --publish-to client --size 54,512,4096,65536 -r 500
+      loadgen fanout -n 1000 --rooms 20 --exclude 3 -r 500
 
   A scenario from a file, for longer; then two results side by side:
       loadgen run scenario.toml -d 10m --label new --json new.json

@@ -168,6 +168,9 @@ pub(crate) static METRICS: &[Metric] = metrics! {
     "strangers", "deliveries to strangers", Count, Lower, ALWAYS,
         Some(|run| Some(run.strangers as f64)),
         None;
+    "to_excluded", "deliveries to the excluded", Count, Lower, ALWAYS,
+        Some(|run| Some(run.to_excluded as f64)),
+        None;
     "altered", "messages altered", Count, Lower, ALWAYS, Some(|run| Some(run.altered as f64)), None;
     "failed", "connections failed", Count, Lower, ALWAYS,
         Some(|run| Some(f64::from(run.losses.failed))),

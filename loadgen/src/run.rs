@@ -14,6 +14,7 @@ use crate::publisher::{PublishError, Publisher};
 use crate::report::{Idle, IdleStep, Losses, Report};
 use crate::scenario::{self, Pace, Publications, Scenario, Work};
 use crate::session::{Phase, Session};
+use crate::sizes::Sizes;
 use crate::sys::now_ns;
 
 /// Why a run came to no result.
@@ -66,11 +67,11 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
 /// What the threads need to know of a scenario.
 pub(crate) fn settings(scenario: &Scenario) -> Arc<Settings> {
     let Scenario { target, clients, work, .. } = scenario;
-    let (data_bytes, room_interval) = match work {
+    let (sizes, room_interval) = match work {
         Work::Fanout(publications) => {
-            (publications.data_bytes, room_interval(publications, clients.rooms.len()))
+            (publications.sizes.clone(), room_interval(publications, clients.rooms.len()))
         }
-        Work::Idle(_) | Work::Connect(_) => (0, Duration::ZERO),
+        Work::Idle(_) | Work::Connect(_) => (Sizes::smallest(), Duration::ZERO),
     };
     // The first publication after a join may be as late as the join, and the next of that room comes after it.
     let join_within = clients.patience + 2 * room_interval;
@@ -78,7 +79,7 @@ pub(crate) fn settings(scenario: &Scenario) -> Arc<Settings> {
         Work::Connect(plan) => Some(*plan),
         Work::Fanout(_) | Work::Idle(_) => None,
     };
-    Arc::new(Settings { target: target.clone(), clients: clients.clone(), data_bytes, join_within, connect })
+    Arc::new(Settings { target: target.clone(), clients: clients.clone(), sizes, join_within, connect })
 }
 
 /// One phase over open connections, with the visitors of the scenario.

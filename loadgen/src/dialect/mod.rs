@@ -6,6 +6,7 @@
 pub(crate) mod upgrade;
 
 use serde::{Deserialize, Serialize};
+use shardcast_wire::ignis::ClientId;
 
 /// A protocol the generator speaks as a client and publishes as a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -24,7 +25,7 @@ pub(crate) enum Dialect {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Script {
     pub(crate) dialect: Dialect,
-    /// Every client logs in with it.
+    /// Every client logs in with it; `{user}` in it is the user.
     pub(crate) token: String,
     /// Raw: what a client sends after connecting; with `{room}` or `{room_json}` once for each of its rooms.
     pub(crate) lines: Vec<String>,
@@ -43,6 +44,8 @@ pub(crate) enum Step {
     Live(Vec<String>),
     /// The server refused; it will close, or say more.
     Refused,
+    /// The connection is not what was asked for, for this reason, and of no use.
+    Mistaken(String),
 }
 
 /// Who is speaking.
@@ -52,6 +55,14 @@ pub(crate) struct Speaker<'a> {
     pub(crate) connection: u32,
     /// Names of the rooms it joins.
     pub(crate) rooms: &'a [&'a str],
+    /// The user it has to be, as publications go there; `None`: any, as nobody asks.
+    pub(crate) user: Option<&'a str>,
+}
+
+impl Speaker<'_> {
+    fn user(self) -> String {
+        self.user.map_or_else(|| format!("loadgen-{}", self.connection), str::to_owned)
+    }
 }
 
 impl Script {
@@ -59,8 +70,9 @@ impl Script {
     pub(crate) fn opened(&self, speaker: Speaker<'_>) -> Step {
         match self.dialect {
             Dialect::Ignis => {
-                let user = format!("loadgen-{}", speaker.connection);
-                let data = serde_json::json!({ "token": self.token, "userId": user });
+                let user = speaker.user();
+                let token = self.token.replace("{user}", &user);
+                let data = serde_json::json!({ "token": token, "userId": user });
                 Step::Say(vec![format!(r#"{{"event":"authenticate","data":{data}}}"#)])
             }
             Dialect::Topic => Step::Wait,
@@ -73,7 +85,7 @@ impl Script {
     pub(crate) fn heard(&self, message: &[u8], speaker: Speaker<'_>) -> Step {
         match self.dialect {
             Dialect::Ignis if message.starts_with(br#"{"event":"connected""#) => {
-                Step::Live(ignis_join(speaker).into_iter().collect())
+                ignis_connected(message, speaker)
             }
             Dialect::Ignis if message.starts_with(br#"{"event":"error""#) => Step::Refused,
             Dialect::Ignis => Step::Wait,
@@ -82,6 +94,14 @@ impl Script {
                 Some(ready) if contains(message, ready.as_bytes()) => Step::Live(Vec::new()),
                 _ => Step::Wait,
             },
+        }
+    }
+
+    /// The id a server gives the client with the message that makes it live; `None` when it gives none.
+    pub(crate) fn client_id(&self, message: &[u8]) -> Option<ClientId> {
+        match self.dialect {
+            Dialect::Ignis => ClientId::parse(&serde_json::from_slice::<Connected>(message).ok()?.data.id),
+            Dialect::Topic | Dialect::Raw => None,
         }
     }
 
@@ -142,6 +162,36 @@ impl Script {
     }
 }
 
+/// What Ignis says to a client it has authenticated; ids are whatever the application makes of them.
+#[derive(Deserialize)]
+struct Connected {
+    data: Identity,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    user_id: serde_json::Value,
+}
+
+/// What to do once connected; as somebody else than asked for, the client would wait for messages in vain.
+fn ignis_connected(message: &[u8], speaker: Speaker<'_>) -> Step {
+    if let Some(user) = speaker.user {
+        let told = serde_json::from_slice::<Connected>(message).map(|connected| connected.data.user_id);
+        let told = told.unwrap_or_default();
+        if told != user {
+            let told = if told.is_null() { "nobody".to_owned() } else { told.to_string() };
+            return Step::Mistaken(format!(
+                "connected as {told}, not as the user {user:?}: the server has to know it by userId or by the token"
+            ));
+        }
+    }
+    Step::Live(ignis_join(speaker).into_iter().collect())
+}
+
 fn ignis_join(speaker: Speaker<'_>) -> Option<String> {
     let rooms = serde_json::json!(speaker.rooms);
     (!speaker.rooms.is_empty()).then(|| format!(r#"{{"event":"join","data":{{"rooms":{rooms}}}}}"#))
@@ -155,7 +205,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const SPEAKER: Speaker<'_> = Speaker { connection: 7, rooms: &["a", "b\""] };
+    const SPEAKER: Speaker<'_> = Speaker { connection: 7, rooms: &["a", "b\""], user: None };
 
     fn script(dialect: Dialect) -> Script {
         Script { dialect, token: "t\"".to_owned(), ..Script::default() }
@@ -177,6 +227,34 @@ mod tests {
         assert_eq!(heard(r#"{"event":"x"}"#), Step::Wait);
         let roomless = Speaker { rooms: &[], ..SPEAKER };
         assert_eq!(ignis.heard(br#"{"event":"connected"}"#, roomless), Step::Live(Vec::new()));
+    }
+
+    #[test]
+    fn an_ignis_client_is_the_user_it_was_asked_to_be_or_of_no_use() {
+        let ignis = Script { token: "t-{user}".to_owned(), ..script(Dialect::Ignis) };
+        let speaker = Speaker { rooms: &[], user: Some("u1"), ..SPEAKER };
+        let login = r#"{"event":"authenticate","data":{"token":"t-u1","userId":"u1"}}"#;
+        assert_eq!(ignis.opened(speaker), Step::Say(texts(&[login])));
+        let heard =
+            |data: &str| ignis.heard(format!(r#"{{"event":"connected","data":{data}}}"#).as_bytes(), speaker);
+        assert_eq!(heard(r#"{"id":"x","userId":"u1"}"#), Step::Live(Vec::new()));
+        for (data, told) in
+            [(r#"{"id":"x"}"#, "nobody"), (r#"{"userId":7}"#, "7"), (r#"{"userId":"u2"}"#, "\"u2\"")]
+        {
+            let Step::Mistaken(reason) = heard(data) else { panic!("{data}") };
+            assert!(reason.starts_with(&format!("connected as {told}, not as the user \"u1\"")), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_client_id_is_a_uuid() {
+        let id = "e2421b52-9a40-47a4-8ed1-a390c85db8e5";
+        let told = |id: &str| {
+            let message = format!(r#"{{"event":"connected","data":{{"id":"{id}","time":"t"}}}}"#);
+            script(Dialect::Ignis).client_id(message.as_bytes()).map(|id| id.to_string())
+        };
+        assert_eq!((told(id).as_deref(), told("x")), (Some(id), None));
+        assert_eq!(script(Dialect::Ignis).client_id(br#"{"event":"connected"}"#), None);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! The board all threads look at: what they are told, and what each of them shows.
 //!
 //! It lies in shared memory, so that the threads of other processes are no different from our own. Every word has one
-//! writer: the run writes [`Orders`], each thread its own [`Gauges`]; only [`Orders::progress`] is everybody's.
+//! writer: the run writes [`Orders`], each thread its own [`Gauges`] and the ids of its clients; only
+//! [`Orders::progress`] is everybody's.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shardcast_wire::ignis::ClientId;
 
 use crate::memory::{Shareable, SharedMemory};
 use crate::sys;
@@ -73,30 +77,51 @@ pub(crate) struct Gauges {
     pub(crate) busy_ns: AtomicU64,
 }
 
+/// The id a server gave a client, high and low half; 0 when it has not yet.
+#[derive(Debug)]
+#[repr(C)]
+struct ClientIdCell([AtomicU64; 2]);
+
+// SAFETY: atomics in C layout.
+unsafe impl Shareable for ClientIdCell {}
 // SAFETY: atomics in C layout.
 unsafe impl Shareable for Orders {}
 // SAFETY: atomics in C layout.
 unsafe impl Shareable for Gauges {}
 
-/// Orders and the gauges of all threads.
+/// How much there is on a board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    /// Threads in all processes together.
+    pub(crate) threads: usize,
+    /// Connections whose client ids are told.
+    pub(crate) client_ids: usize,
+}
+
+/// Orders, the gauges of all threads, and client ids.
 #[derive(Debug)]
 pub(crate) struct Board {
     memory: SharedMemory,
-    threads: usize,
+    extent: Extent,
 }
 
 impl Board {
-    /// A board for so many threads, in all processes together. Errors: no memory to share.
-    pub(crate) fn create(threads: usize) -> io::Result<Self> {
-        let memory = SharedMemory::create("loadgen-board", Self::bytes(threads))?;
-        let board = Self { memory, threads };
+    /// A board with nothing on it. Errors: no memory to share.
+    pub(crate) fn create(extent: Extent) -> io::Result<Self> {
+        let memory = SharedMemory::create("loadgen-board", extent.bytes())?;
+        let board = Self { memory, extent };
         board.orders().measured_from.store(u32::MAX, Ordering::Relaxed);
         Ok(board)
     }
 
     /// The board of another process.
-    pub(crate) fn open(path: &Path, threads: usize) -> io::Result<Self> {
-        Ok(Self { memory: SharedMemory::open(path, Self::bytes(threads))?, threads })
+    pub(crate) fn open(path: &Path, extent: Extent) -> io::Result<Self> {
+        Ok(Self { memory: SharedMemory::open(path, extent.bytes())?, extent })
+    }
+
+    /// How much there is on it.
+    pub(crate) fn extent(&self) -> Extent {
+        self.extent
     }
 
     /// Where other processes find it.
@@ -106,7 +131,7 @@ impl Board {
 
     /// How many threads there are, in all processes together.
     pub(crate) fn threads(&self) -> usize {
-        self.threads
+        self.extent.threads
     }
 
     /// What the threads are told.
@@ -116,13 +141,35 @@ impl Board {
 
     /// What one thread shows.
     pub(crate) fn gauges(&self, thread: usize) -> &Gauges {
-        assert!(thread < self.threads, "there is no thread {thread}");
+        assert!(thread < self.extent.threads, "there is no thread {thread}");
         self.memory.at(size_of::<Orders>() + thread * size_of::<Gauges>())
+    }
+
+    /// Tells the id of a client; one that comes back has another. Who reads while this is written may see half of
+    /// each, which is the id of nobody, as the old one is by then.
+    pub(super) fn set_client_id(&self, connection: u32, id: ClientId) {
+        let halves = self.client_id_cell(connection);
+        for (half, bytes) in halves.iter().zip(id.as_bytes().as_chunks::<8>().0) {
+            half.store(u64::from_be_bytes(*bytes), Ordering::Release);
+        }
+    }
+
+    /// The id of a client; the nil UUID, which is nobody's, when it has none yet.
+    pub(crate) fn client_id(&self, connection: u32) -> ClientId {
+        let [high, low] = self.client_id_cell(connection).each_ref().map(|half| half.load(Ordering::Acquire));
+        ClientId::from_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
+    }
+
+    fn client_id_cell(&self, connection: u32) -> &[AtomicU64; 2] {
+        assert!((connection as usize) < self.extent.client_ids, "no client ids are told of {connection}");
+        let before = size_of::<Orders>() + self.extent.threads * size_of::<Gauges>();
+        let ClientIdCell(halves) = self.memory.at(before + connection as usize * size_of::<ClientIdCell>());
+        halves
     }
 
     /// What each thread shows.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Gauges> {
-        (0..self.threads).map(|thread| self.gauges(thread))
+        (0..self.threads()).map(|thread| self.gauges(thread))
     }
 
     /// Sum over the threads of one of their gauges.
@@ -159,8 +206,29 @@ impl Board {
         orders.is_awaited.store(0, Ordering::SeqCst);
         is_done()
     }
+}
 
-    fn bytes(threads: usize) -> usize {
-        size_of::<Orders>() + threads * size_of::<Gauges>()
+impl Extent {
+    fn bytes(self) -> usize {
+        size_of::<Orders>() + self.threads * size_of::<Gauges>() + self.client_ids * size_of::<ClientIdCell>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_ids_are_told_by_connection_and_replaced() {
+        let board = Board::create(Extent { threads: 3, client_ids: 2 }).expect("memory");
+        let id = |byte| ClientId::from_random([byte; 16]);
+        assert_eq!(board.client_id(1), ClientId::from_bytes([0; 16]));
+        for (first, second) in [(1, 2), (3, 4)] {
+            board.set_client_id(0, id(first));
+            board.set_client_id(1, id(second));
+            let other = Board::open(&board.path(), board.extent()).expect("the same memory");
+            assert_eq!([0, 1].map(|connection| other.client_id(connection)), [id(first), id(second)]);
+        }
+        assert_eq!(board.gauges(2).live.load(Ordering::Relaxed), 0, "no gauge is written over");
     }
 }

@@ -6,6 +6,7 @@ use super::board::Orders;
 use super::{Harvest, Reasons, Settings, note};
 use crate::latency::{Latencies, Percentiles};
 use crate::ledger::{Arrival, Ledger};
+use crate::sizes::Sizes;
 use crate::stamp::{Finder, Kind};
 use crate::timeline::Slicer;
 use crate::tracker::Tracker;
@@ -23,7 +24,7 @@ pub(super) struct Books {
     finder: Finder,
     run: u32,
     room_count: u32,
-    data_bytes: usize,
+    sizes: Sizes,
     latencies: Latencies,
     slicer: Slicer,
     pub(super) rounds: Latencies,
@@ -45,13 +46,14 @@ impl Books {
     pub(super) fn new(settings: &Settings) -> Self {
         let clients = &settings.clients;
         let join_within_ns = u64::try_from(settings.join_within.as_nanos()).unwrap_or(u64::MAX);
+        let (rooms, each) = (clients.rooms.len(), clients.rooms_per_connection as usize);
         Self {
-            ledger: Ledger::new(clients.rooms.len(), clients.rooms_per_connection as usize, join_within_ns),
+            ledger: Ledger::new(rooms, each, join_within_ns, settings.roster()),
             tracker: Tracker::default(),
             finder: Finder::default(),
             run: 0,
             room_count: clients.rooms.len() as u32,
-            data_bytes: settings.data_bytes,
+            sizes: settings.sizes.clone(),
             latencies: Latencies::new(),
             slicer: Slicer::new(),
             rounds: Latencies::new(),
@@ -84,7 +86,7 @@ impl Books {
         }
         let is_possible =
             stamp.kind == Kind::Probe || stamp.number < orders.published.load(Ordering::Relaxed);
-        if !self.finder.is_whole(message, self.data_bytes) || !is_possible {
+        if !self.finder.is_whole(message, self.sizes.of(&stamp)) || !is_possible {
             self.altered += 1;
             return None;
         }
@@ -102,8 +104,9 @@ impl Books {
             self.slicer.record(stamp.due_ns, now_ns);
         }
         let ledger = &self.ledger;
-        let has_members = |number: u32| ledger.members_of(number % self.room_count) > 0;
-        self.tracker.arrive(stamp.number, ledger.members_of(stamp.room), now_ns, has_members);
+        let owed_here = |number: u32| ledger.owed_here(number % self.room_count, number / self.room_count);
+        let members = ledger.owed_here(stamp.room, stamp.sequence);
+        self.tracker.arrive(stamp.number, members, now_ns, |number| owed_here(number) > 0);
         None
     }
 

@@ -15,7 +15,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-use super::board::Board;
+use super::board::{Board, Extent};
 use super::{EngineError, Harvest, Settings, start_threads};
 
 /// The subcommand a child is started with.
@@ -26,8 +26,7 @@ pub(crate) const COMMAND: &str = "worker";
 struct Assignment {
     settings: Settings,
     board: PathBuf,
-    /// Threads in all processes together.
-    threads: usize,
+    extent: Extent,
     /// Those of this child.
     own: Range<usize>,
 }
@@ -37,7 +36,7 @@ struct Assignment {
 struct AssignmentRef<'a> {
     settings: &'a Settings,
     board: PathBuf,
-    threads: usize,
+    extent: Extent,
     own: Range<usize>,
 }
 
@@ -63,7 +62,7 @@ impl Child {
         let mut process = command.spawn().map_err(EngineError::Spawn)?;
         let mut input = process.stdin.take().ok_or(EngineError::ChildEnded)?;
         let output = process.stdout.take().ok_or(EngineError::ChildEnded)?;
-        let assignment = AssignmentRef { settings, board: board.path(), threads: board.threads(), own };
+        let assignment = AssignmentRef { settings, board: board.path(), extent: board.extent(), own };
         let mut line = serde_json::to_vec(&assignment).expect("plain data");
         line.push(b'\n');
         input.write_all(&line).map_err(EngineError::Spawn)?;
@@ -111,10 +110,10 @@ impl Children {
 pub(crate) fn work() -> Result<(), EngineError> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(EngineError::Spawn)?;
-    let Assignment { settings, board, threads, own } =
+    let Assignment { settings, board, extent, own } =
         serde_json::from_str(&line).map_err(EngineError::ChildSpoke)?;
     crate::sys::raise_descriptor_limit().map_err(EngineError::Spawn)?;
-    let board = Arc::new(Board::open(&board, threads).map_err(EngineError::Board)?);
+    let board = Arc::new(Board::open(&board, extent).map_err(EngineError::Board)?);
     let (sender, harvests) = mpsc::channel();
     let handles = start_threads(&Arc::new(settings), &board, own, &sender)?;
     drop(sender);

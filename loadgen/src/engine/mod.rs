@@ -28,13 +28,15 @@ use thiserror::Error;
 use crate::latency::Latencies;
 use crate::ledger::Closed;
 use crate::process;
-use crate::scenario::{Clients, Connect, Target};
+use crate::roster::{Audience, Roster};
+use crate::scenario::{Address, Clients, Connect, Target};
+use crate::sizes::Sizes;
 use crate::spread::Memberships;
 use crate::sys::now_ns;
 use crate::timeline::Slice;
 
 use self::attempts::Tally;
-use self::board::Board;
+use self::board::{Board, Extent};
 use self::children::{Child, Children};
 use self::worker::Worker;
 
@@ -48,8 +50,8 @@ const HAND_OVER_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) clients: Clients,
-    /// Bytes of data in every publication.
-    pub(crate) data_bytes: usize,
+    /// Bytes of data in publications.
+    pub(crate) sizes: Sizes,
     /// Longest time from a request to join to the first publication that must arrive.
     pub(crate) join_within: Duration,
     /// Connections come by a plan of their own, and may leave at once.
@@ -59,8 +61,17 @@ pub(crate) struct Settings {
 impl Settings {
     /// The rooms of every connection.
     pub(crate) fn memberships(&self) -> Memberships {
-        let Clients { spread, zipf_exponent, rooms_per_connection, .. } = self.clients;
-        Memberships::new(spread, zipf_exponent, self.clients.rooms.len() as u32, rooms_per_connection)
+        self.clients.memberships()
+    }
+
+    /// Whom publications leave out.
+    pub(crate) fn roster(&self) -> Roster {
+        self.clients.roster()
+    }
+
+    /// Whether publications name these clients by the ids the server gave them; those of attempts are named by none.
+    pub(crate) fn needs_client_ids(&self) -> bool {
+        self.connect.is_none() && (self.clients.to == Address::Client || self.clients.exclude > 0)
     }
 
     /// Memberships that are judged, as many as there will be probes booked.
@@ -69,15 +80,17 @@ impl Settings {
         u64::from(judged) * u64::from(self.clients.rooms_per_connection)
     }
 
-    /// Which of so many threads have judged members in each room, by thread and room.
-    pub(crate) fn threads_with_members(&self, threads: usize) -> Vec<Vec<bool>> {
-        let mut table = vec![vec![false; self.clients.rooms.len()]; threads];
+    /// The judged members that each of so many threads has.
+    pub(crate) fn audiences(&self, threads: usize, roster: &Roster) -> Vec<Audience> {
+        let mut audiences = vec![Audience::new(self.clients.rooms.len(), roster); threads];
         let memberships = self.memberships();
         for connection in (0..self.clients.connections).filter(|connection| !self.is_slow(*connection)) {
-            let thread = &mut table[connection as usize % threads];
-            memberships.rooms_of(connection).iter().for_each(|room| thread[*room as usize] = true);
+            let audience = &mut audiences[connection as usize % threads];
+            for room in memberships.rooms_of(connection) {
+                audience.add(room, roster.place(room, connection));
+            }
         }
-        table
+        audiences
     }
 
     /// Whether a connection reads slowly on purpose; those that do are spread evenly over all.
@@ -173,7 +186,9 @@ impl Engine {
         let Clients { processes, ref cores, .. } = settings.clients;
         let threads_each = cores.len().max(1).div_ceil(processes as usize);
         let all = threads_each * processes as usize;
-        let board = Arc::new(Board::create(all).map_err(EngineError::Board)?);
+        let client_ids = if settings.needs_client_ids() { settings.clients.connections as usize } else { 0 };
+        let board = Board::create(Extent { threads: all, client_ids });
+        let board = Arc::new(board.map_err(EngineError::Board)?);
         let (sender, harvests) = mpsc::channel();
         let (mut threads, mut children) = (Vec::new(), Children::default());
         if processes == 1 {

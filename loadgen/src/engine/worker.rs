@@ -25,7 +25,7 @@ use super::{Harvest, Settings, note};
 use crate::dialect::upgrade::{self, Upgrade};
 use crate::dialect::{Speaker, Step};
 use crate::frames::{self, Frame, Scanned};
-use crate::scenario::Wait;
+use crate::scenario::{Address, Wait};
 use crate::spread::Memberships;
 use crate::sys::now_ns;
 use crate::timeline::INTERVALS_MAX;
@@ -284,7 +284,7 @@ impl Worker {
         for member in self.conns.len()..self.members_wanted() {
             let connection = self.connection(member);
             let rooms = self.memberships.rooms_of(connection);
-            self.books.ledger.add_member(&rooms, self.settings.is_slow(connection));
+            self.books.ledger.add_member(connection, &rooms, self.settings.is_slow(connection));
             self.conns.push(Conn::queued());
             self.queue.push_back(member);
         }
@@ -452,8 +452,13 @@ impl Worker {
     fn speak(&mut self, member: usize, heard: Option<&[u8]>) {
         let settings = Arc::clone(&self.settings);
         let rooms = self.books.ledger.rooms_of(member).iter();
-        let rooms: Vec<&str> = rooms.map(|room| settings.clients.rooms[*room as usize].as_str()).collect();
-        let speaker = Speaker { connection: self.client(member), rooms: &rooms };
+        let names: Vec<&str> = rooms.map(|room| settings.clients.rooms[*room as usize].as_str()).collect();
+        let (rooms, user) = match settings.clients.to {
+            Address::Room => (names.as_slice(), None),
+            Address::User => (&[][..], names.first().copied()),
+            Address::Client => (&[][..], None),
+        };
+        let speaker = Speaker { connection: self.client(member), rooms, user };
         let script = &settings.target.script;
         let step = match heard {
             None => script.opened(speaker),
@@ -465,8 +470,15 @@ impl Worker {
                 return self.attempt_is_refused(member, heard.unwrap_or_default());
             }
             Step::Refused => return self.books.note_unstamped(heard.unwrap_or_default()),
+            Step::Mistaken(reason) => return self.close(member, &reason),
             Step::Say(texts) => texts,
             Step::Live(texts) => {
+                if settings.needs_client_ids() {
+                    match script.client_id(heard.unwrap_or_default()) {
+                        Some(id) => self.board.set_client_id(self.connection(member), id),
+                        None => return self.close(member, "connected without a client id that is a UUID"),
+                    }
+                }
                 self.come_alive(member);
                 texts
             }

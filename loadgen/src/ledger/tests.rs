@@ -1,4 +1,5 @@
 use super::*;
+use crate::spread::{Memberships, Spread};
 
 fn counts(expected: u64, delivered: u64, missing: u64, duplicate: u64, out_of_order: u64) -> Counts {
     Counts { expected, delivered, missing, duplicate, out_of_order, excused: 0 }
@@ -22,8 +23,8 @@ fn every_kind_of_arrival_is_told_apart() {
         ("a gap filled from both ends", 6, &[0, 5, 1, 4, 2, 3], counts(6, 6, 0, 0, 4)),
         ("two gaps", 6, &[1, 3, 5, 0, 4], counts(6, 5, 1, 0, 2)),
     ];
-    let mut ledger = Ledger::new(1, 1, 0);
-    ledger.add_member(&[0], false);
+    let mut ledger = Ledger::new(1, 1, 0, Roster::default());
+    ledger.add_member(0, &[0], false);
     // The same books phase after phase: nothing of one is left in the next.
     for (name, published, arrivals, expected) in table {
         for sequence in *arrivals {
@@ -38,15 +39,15 @@ fn every_kind_of_arrival_is_told_apart() {
 
 #[test]
 fn members_and_rooms_have_books_of_their_own() {
-    let mut ledger = Ledger::new(3, 2, 0);
-    ledger.add_member(&[0, 1], false);
-    ledger.add_member(&[1, 2], false);
+    let mut ledger = Ledger::new(3, 2, 0, Roster::default());
+    ledger.add_member(0, &[0, 1], false);
+    ledger.add_member(0, &[1, 2], false);
     assert_eq!(ledger.arrive(0, 0, 0, 0), Arrival::First);
     assert_eq!(ledger.arrive(0, 1, 0, 0), Arrival::First);
     assert_eq!(ledger.arrive(1, 1, 0, 0), Arrival::First);
     assert_eq!(ledger.arrive(1, 1, 0, 0), Arrival::Duplicate);
     assert_eq!(ledger.arrive(1, 0, 0, 0), Arrival::Stranger);
-    assert_eq!([0, 1, 2].map(|room| ledger.members_of(room)), [1, 2, 1]);
+    assert_eq!([0, 1, 2].map(|room| ledger.owed_here(room, 0)), [1, 2, 1]);
     let closed = ledger.close(|room| if room == 2 { 2 } else { 1 });
     let inexact = vec![(1, counts(2, 2, 0, 1, 0)), (2, counts(2, 0, 2, 0, 0))];
     let expected = Closed { total: counts(5, 3, 2, 1, 0), inexact, strangers: 1, ..Closed::default() };
@@ -55,8 +56,8 @@ fn members_and_rooms_have_books_of_their_own() {
 
 #[test]
 fn the_first_probe_counts_once_and_never_as_a_delivery() {
-    let mut ledger = Ledger::new(1, 1, 0);
-    ledger.add_member(&[0], false);
+    let mut ledger = Ledger::new(1, 1, 0, Roster::default());
+    ledger.add_member(0, &[0], false);
     for phase in 0..2 {
         assert!(ledger.probe(0, 0), "phase {phase}");
         assert!(!ledger.probe(0, 0));
@@ -69,8 +70,8 @@ fn the_first_probe_counts_once_and_never_as_a_delivery() {
 
 #[test]
 fn what_is_published_while_a_member_is_away_is_excused_and_nothing_else() {
-    let mut ledger = Ledger::new(1, 1, 100);
-    ledger.add_member(&[0], false);
+    let mut ledger = Ledger::new(1, 1, 100, Roster::default());
+    ledger.add_member(0, &[0], false);
     ledger.arrive(0, 0, 0, 10);
     // 1 is lost, 3 and 4 are published while it is away, 5 while it joins, 7 is lost.
     ledger.arrive(0, 0, 2, 30);
@@ -89,9 +90,9 @@ fn a_member_that_comes_back_and_is_not_served_in_time_is_late() {
     // Due times of the first message after joining at 1,000 with 100 to go, and of another member's last one.
     let table = [(Some(1_100), 0, 0), (Some(1_101), 0, 1), (None, 1_100, 0), (None, 1_101, 1)];
     for (heard_ns, other_ns, expected) in table {
-        let mut ledger = Ledger::new(1, 1, 100);
-        ledger.add_member(&[0], false);
-        ledger.add_member(&[0], false);
+        let mut ledger = Ledger::new(1, 1, 100, Roster::default());
+        ledger.add_member(0, &[0], false);
+        ledger.add_member(0, &[0], false);
         ledger.leave(0);
         ledger.rejoin(0, 1_000);
         if let Some(due_ns) = heard_ns {
@@ -104,13 +105,51 @@ fn a_member_that_comes_back_and_is_not_served_in_time_is_late() {
 
 #[test]
 fn slow_members_are_booked_apart() {
-    let mut ledger = Ledger::new(1, 1, 0);
-    ledger.add_member(&[0], true);
-    ledger.add_member(&[0], false);
+    let mut ledger = Ledger::new(1, 1, 0, Roster::default());
+    ledger.add_member(0, &[0], true);
+    ledger.add_member(0, &[0], false);
     assert!(!ledger.probe(0, 0), "nobody waits for a slow member");
     assert_eq!(ledger.arrive(0, 0, 1, 0), Arrival::Slow);
     assert_eq!(ledger.arrive(1, 0, 0, 0), Arrival::First);
-    assert_eq!(ledger.members_of(0), 1);
+    assert_eq!(ledger.owed_here(0, 0), 1);
     let Closed { total, slow, .. } = ledger.close(|_| 3);
     assert_eq!((total, slow), (counts(3, 1, 2, 0, 0), counts(3, 1, 2, 0, 0)));
+}
+
+#[test]
+fn what_leaves_a_member_out_is_not_owed_to_it_and_a_fault_when_it_arrives() {
+    let memberships = Memberships::new(Spread::Equal, 1.0, 1, 1);
+    // Publications 0, 3, 6 leave out member 0, the others members 1 and 2 in turn.
+    let ledger = || {
+        let mut ledger = Ledger::new(1, 1, 0, Roster::new(1, &memberships, 3, 1));
+        (0..3).for_each(|connection| ledger.add_member(connection, &[0], false));
+        ledger
+    };
+    let table: &[(&str, &[u32], Counts, u64)] = &[
+        ("all that is owed", &[1, 2, 4, 5], counts(4, 4, 0, 0, 0), 0),
+        ("nothing", &[], counts(4, 0, 4, 0, 0), 0),
+        ("one lost before one that leaves it out", &[1, 4, 5], counts(4, 3, 1, 0, 0), 0),
+        ("the last lost", &[1, 2, 4], counts(4, 3, 1, 0, 0), 0),
+        ("late", &[1, 4, 2, 5], counts(4, 4, 0, 0, 1), 0),
+        ("twice", &[1, 2, 2, 4, 5], counts(4, 4, 0, 1, 0), 0),
+        ("two that leave it out", &[0, 1, 2, 3, 4, 5], counts(4, 4, 0, 0, 0), 2),
+        ("all in reverse", &[6, 5, 4, 3, 2, 1, 0], counts(4, 4, 0, 0, 3), 3),
+    ];
+    for (name, arrivals, expected, to_excluded) in table {
+        let mut ledger = ledger();
+        for sequence in *arrivals {
+            let arrival = ledger.arrive(0, 0, *sequence, 0);
+            assert_eq!(arrival == Arrival::Excluded, sequence % 3 == 0, "{name}");
+        }
+        for (member, owed) in [(1, [0, 2, 3, 5, 6]), (2, [0, 1, 3, 4, 6])] {
+            owed.iter()
+                .for_each(|sequence| assert_eq!(ledger.arrive(member, 0, *sequence, 0), Arrival::First));
+        }
+        let closed = ledger.close(|_| 7);
+        let others = counts(10, 10, 0, 0, 0);
+        let mut total = *expected;
+        total.add(&others);
+        assert_eq!((closed.total, closed.to_excluded), (total, *to_excluded), "{name}");
+    }
+    assert_eq!([0, 1, 2].map(|sequence| ledger().owed_here(0, sequence)), [2, 2, 2]);
 }

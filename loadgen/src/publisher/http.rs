@@ -9,15 +9,21 @@
 use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use socket2::SockRef;
 
 use super::answer::Answer;
-use super::template::{Envelopes, percent_encode};
+use super::composer::Composer;
+use super::template::percent_encode;
 use super::via::{Batch, HttpVia};
 use super::{PublishError, Sink, broken, connect};
+use crate::engine::Settings;
+use crate::engine::board::Board;
 use crate::stamp::Stamp;
 
+/// Longest body of a request with several publications, in bytes: half of what Shardcast takes by default.
+const BODY_BYTES_MAX: usize = 512 << 10;
 /// Longest text of a refusal that is shown.
 const ANSWER_CHARS_MAX: usize = 200;
 
@@ -25,12 +31,14 @@ const ANSWER_CHARS_MAX: usize = 200;
 pub(super) struct HttpSink {
     address: SocketAddr,
     stream: TcpStream,
-    /// By room, or a single one for all of them.
-    paths: Vec<String>,
+    composer: Composer,
+    /// Publications of different rooms go to the same path.
+    is_one_path: bool,
     /// The head of every request between its path and the value of `Content-Length`.
     head: String,
-    envelopes: Envelopes,
     batch: Batch,
+    /// The request that is being composed; nothing when none is.
+    path: Vec<u8>,
     body: Vec<u8>,
     /// Requests that are not written yet.
     out: Vec<u8>,
@@ -43,16 +51,20 @@ pub(super) struct HttpSink {
 }
 
 impl HttpSink {
-    /// Connects; every stamp takes `data_bytes` bytes with its quotes.
-    pub(super) fn connect(via: &HttpVia, rooms: &[String], data_bytes: usize) -> Result<Self, PublishError> {
-        let rooms_with_path = if via.path.has_room() { rooms } else { &rooms[..rooms.len().min(1)] };
+    /// Connects.
+    pub(super) fn connect(
+        via: &HttpVia,
+        settings: &Arc<Settings>,
+        board: &Arc<Board>,
+    ) -> Result<Self, PublishError> {
         Ok(Self {
             address: via.address,
             stream: connect(via.address)?,
-            paths: rooms_with_path.iter().map(|room| via.path.render(room, percent_encode)).collect(),
+            composer: Composer::new(settings, board, &via.path, &via.body, percent_encode),
+            is_one_path: !via.path.has_room(),
             head: format!(" HTTP/1.1\r\nHost: {}\r\n{}Content-Length: ", via.host, via.headers),
-            envelopes: Envelopes::new(&via.body, rooms, data_bytes),
             batch: via.batch,
+            path: Vec::new(),
             body: Vec::new(),
             out: Vec::new(),
             answers: Vec::new(),
@@ -62,27 +74,54 @@ impl HttpSink {
         })
     }
 
-    /// Appends a request with these publications, all of one path, to what is written next.
-    fn compose(&mut self, together: &[Stamp]) {
-        let (before, between, after): (&[u8], &[u8], &[u8]) = match self.batch {
-            Batch::One => (b"", b"", b""),
-            Batch::Lines => (b"", b"\n", b"\n"),
-            Batch::Array => (b"[", b",", b"]"),
+    /// Takes a publication into the request that is being composed, or, if it does not go there, into the next.
+    fn add(&mut self, stamp: &Stamp, is_same_path: bool) -> Result<(), PublishError> {
+        let (before, between): (&[u8], &[u8]) = match self.batch {
+            Batch::One => (b"", b""),
+            Batch::Lines => (b"", b"\n"),
+            Batch::Array => (b"[", b","),
         };
-        self.body.clear();
-        self.body.extend_from_slice(before);
-        for (index, stamp) in together.iter().enumerate() {
-            if index > 0 {
-                self.body.extend_from_slice(between);
-            }
-            self.envelopes.write(&mut self.body, stamp);
+        self.composer.begin(stamp);
+        let is_fitting = self.body.len() + self.composer.body_len() < BODY_BYTES_MAX;
+        if self.batch == Batch::One || !is_same_path || !is_fitting {
+            self.end_request()?;
         }
+        if self.body.is_empty() {
+            self.composer.write_name(&mut self.path);
+            self.body.extend_from_slice(before);
+        } else {
+            self.body.extend_from_slice(between);
+        }
+        self.composer.write_body(&mut self.body);
+        Ok(())
+    }
+
+    /// Appends the request that is being composed, if one is, to what is written next, when it may be in flight.
+    fn end_request(&mut self) -> Result<(), PublishError> {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        if self.in_flight == self.in_flight_max {
+            self.flush()?;
+            while self.in_flight == self.in_flight_max {
+                self.read_answers()?;
+            }
+        }
+        if self.in_flight == 0 {
+            self.replace_if_closed()?;
+        }
+        let after: &[u8] = match self.batch {
+            Batch::One => b"",
+            Batch::Lines => b"\n",
+            Batch::Array => b"]",
+        };
         self.body.extend_from_slice(after);
-        let path = if self.paths.len() == 1 { 0 } else { together[0].room as usize };
-        write!(self.out, "POST {}{}{}\r\n\r\n", self.paths[path], self.head, self.body.len())
-            .expect("writing to a Vec does not fail");
-        self.out.extend_from_slice(&self.body);
+        self.out.extend_from_slice(b"POST ");
+        self.out.append(&mut self.path);
+        write!(self.out, "{}{}\r\n\r\n", self.head, self.body.len()).expect("writing to a Vec does not fail");
+        self.out.append(&mut self.body);
         self.in_flight += 1;
+        Ok(())
     }
 
     /// Writes what was composed.
@@ -157,20 +196,13 @@ impl HttpSink {
 
 impl Sink for HttpSink {
     fn publish(&mut self, batch: &[Stamp]) -> Result<(), PublishError> {
-        let (is_one_each, is_one_path) = (self.batch == Batch::One, self.paths.len() == 1);
-        let are_together = |a: &Stamp, b: &Stamp| !is_one_each && (is_one_path || a.room == b.room);
-        for together in batch.chunk_by(are_together) {
-            if self.in_flight == self.in_flight_max {
-                self.flush()?;
-                while self.in_flight == self.in_flight_max {
-                    self.read_answers()?;
-                }
-            }
-            if self.in_flight == 0 {
-                self.replace_if_closed()?;
-            }
-            self.compose(together);
+        let mut room = None;
+        for stamp in batch {
+            let is_same_path = self.is_one_path || room.is_none_or(|room| room == stamp.room);
+            self.add(stamp, is_same_path)?;
+            room = Some(stamp.room);
         }
+        self.end_request()?;
         self.flush()?;
         // A refusal is told as soon as it is known, even when nothing is published any more.
         while self.in_flight == self.in_flight_max || self.in_flight > 0 && self.is_readable() {
@@ -203,19 +235,24 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
 
-    use super::super::via::{Via, ViaOptions};
     use super::*;
-    use crate::dialect::Dialect;
-    use crate::stamp::{DATA_BYTES_MIN, Kind};
+    use crate::engine::board::Extent;
+    use crate::publisher::Via;
+    use crate::run;
+    use crate::scenario::{Mode, Options, Work};
+    use crate::stamp::Kind;
 
     const STAMP: Stamp = Stamp { kind: Kind::Message, run: 0, room: 0, sequence: 0, number: 0, due_ns: 0 };
 
     fn listener_and_sink(pipeline: u32) -> (TcpListener, HttpSink) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}/", listener.local_addr().expect("a bound listener"));
-        let options = ViaOptions { url, pipeline: Some(pipeline), ..ViaOptions::default() };
-        let Ok(Via::Http(via)) = Via::new(Dialect::Ignis, options) else { panic!("HTTP") };
-        let sink = HttpSink::connect(&via, &["r".to_owned()], DATA_BYTES_MIN).expect("a connection");
+        let options = Options { publish: Some(url), publish_pipeline: Some(pipeline), ..Options::default() };
+        let scenario = options.into_scenario(Mode::Fanout, 1000).expect("a scenario");
+        let Work::Fanout(publications) = &scenario.work else { panic!("a fan-out") };
+        let Via::Http(via) = &publications.via else { panic!("HTTP") };
+        let board = Board::create(Extent { threads: 1, client_ids: 0 }).expect("memory");
+        let sink = HttpSink::connect(via, &run::settings(&scenario), &Arc::new(board)).expect("a connection");
         (listener, sink)
     }
 

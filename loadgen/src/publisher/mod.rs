@@ -1,4 +1,4 @@
-//! Publications: in which room and when each is due, and whether it has arrived everywhere.
+//! Publications: to which room and when each is due, and whether it has arrived everywhere.
 //!
 //! A thread of its own, so that a busy connection thread cannot delay an open loop. Publication `n` goes to room
 //! `n % rooms` with sequence `n / rooms`.
@@ -6,6 +6,7 @@
 //! Invariants: [`Orders::published`] is raised before a publication leaves; an open loop never waits for arrivals.
 
 mod answer;
+mod composer;
 mod http;
 mod redis;
 mod template;
@@ -24,6 +25,7 @@ use thiserror::Error;
 use crate::engine::Settings;
 use crate::engine::board::Board;
 use crate::latency::Latencies;
+use crate::roster::{Audience, Roster};
 use crate::scenario::{Pace, Publications};
 use crate::stamp::{Kind, Stamp};
 use crate::sys::now_ns;
@@ -128,8 +130,9 @@ pub(crate) struct Publisher {
     /// Number of the phase.
     run: u32,
     due_ns: Vec<u64>,
-    /// Whether each thread has members in each room.
-    has_members: Vec<Vec<bool>>,
+    roster: Roster,
+    /// The members of each thread.
+    audiences: Vec<Audience>,
     /// Numbers that concern each thread and are not known to be complete there, oldest first.
     outstanding: Vec<VecDeque<u32>>,
     lags_ns: Vec<u64>,
@@ -145,18 +148,19 @@ impl Publisher {
         publications: &Publications,
         board: &Arc<Board>,
     ) -> Result<Self, PublishError> {
-        let (rooms, data_bytes) = (&settings.clients.rooms, publications.data_bytes);
         let sink: Box<dyn Sink> = match &publications.via {
-            Via::Redis(redis) => Box::new(RedisSink::connect(redis, rooms, data_bytes)?),
-            Via::Http(http) => Box::new(HttpSink::connect(http, rooms, data_bytes)?),
+            Via::Redis(redis) => Box::new(RedisSink::connect(redis, settings, board)?),
+            Via::Http(http) => Box::new(HttpSink::connect(http, settings, board)?),
         };
+        let roster = settings.roster();
         Ok(Self {
             settings: Arc::clone(settings),
             publications: publications.clone(),
             board: Arc::clone(board),
             sink,
             run: 0,
-            has_members: settings.threads_with_members(board.threads()),
+            audiences: settings.audiences(board.threads(), &roster),
+            roster,
             outstanding: vec![VecDeque::new(); board.threads()],
             due_ns: Vec::new(),
             lags_ns: Vec::new(),
@@ -286,8 +290,8 @@ impl Publisher {
                 let due_ns = due_ns(index);
                 batch.push(self.stamp(Kind::Message, room, sequence, number, due_ns));
                 self.due_ns.push(due_ns);
-                for (has_members, outstanding) in self.has_members.iter().zip(&mut self.outstanding) {
-                    if has_members[room as usize] {
+                for (audience, outstanding) in self.audiences.iter().zip(&mut self.outstanding) {
+                    if audience.owed(&self.roster, room, sequence) > 0 {
                         outstanding.push_back(number);
                     }
                 }

@@ -5,35 +5,41 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
-use super::template::Envelopes;
+use super::composer::Composer;
 use super::via::RedisVia;
 use super::{PublishError, Sink, broken, connect};
+use crate::engine::Settings;
+use crate::engine::board::Board;
 use crate::stamp::Stamp;
 
 /// Replies that may be due before publishing waits for some of them.
 const REPLIES_MAX: u64 = 4096;
+/// Bytes written down before they are sent: large publications leave one by one, small ones together.
+const OUT_BYTES_MAX: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct RedisSink {
     address: SocketAddr,
     stream: TcpStream,
-    /// By room.
-    channels: Vec<String>,
-    envelopes: Envelopes,
+    composer: Composer,
     out: Vec<u8>,
     replies: Vec<u8>,
     replies_due: u64,
 }
 
 impl RedisSink {
-    /// Connects, logs in and selects the database; every stamp takes `data_bytes` bytes with its quotes.
-    pub(super) fn connect(via: &RedisVia, rooms: &[String], data_bytes: usize) -> Result<Self, PublishError> {
+    /// Connects, logs in and selects the database.
+    pub(super) fn connect(
+        via: &RedisVia,
+        settings: &Arc<Settings>,
+        board: &Arc<Board>,
+    ) -> Result<Self, PublishError> {
         let mut sink = Self {
             address: via.address,
             stream: connect(via.address)?,
-            channels: rooms.iter().map(|room| via.channel.render(room, str::to_owned)).collect(),
-            envelopes: Envelopes::new(&via.body, rooms, data_bytes),
+            composer: Composer::new(settings, board, &via.channel, &via.body, str::to_owned),
             out: Vec::new(),
             replies: Vec::new(),
             replies_due: 0,
@@ -95,6 +101,13 @@ impl RedisSink {
         Ok(())
     }
 
+    /// Sends what is written down.
+    fn flush(&mut self) -> Result<(), PublishError> {
+        self.stream.write_all(&self.out).map_err(|source| broken(self.address, source))?;
+        self.out.clear();
+        Ok(())
+    }
+
     /// Counts replies to publications, waiting for the first of them or not.
     fn read_replies(&mut self, is_waiting: bool) -> Result<(), PublishError> {
         let address = self.address;
@@ -122,16 +135,20 @@ impl Sink for RedisSink {
         while self.replies_due > REPLIES_MAX {
             self.read_replies(true)?;
         }
-        self.out.clear();
         for stamp in batch {
-            let channel = &self.channels[stamp.room as usize];
-            let length = self.envelopes.len(stamp.room);
-            write!(self.out, "*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${length}\r\n", channel.len())
+            let composer = &mut self.composer;
+            composer.begin(stamp);
+            write!(self.out, "*3\r\n$7\r\nPUBLISH\r\n${}\r\n", composer.name_len())
                 .expect("writing to a Vec does not fail");
-            self.envelopes.write(&mut self.out, stamp);
+            composer.write_name(&mut self.out);
+            write!(self.out, "\r\n${}\r\n", composer.body_len()).expect("writing to a Vec does not fail");
+            composer.write_body(&mut self.out);
             self.out.extend_from_slice(b"\r\n");
+            if self.out.len() >= OUT_BYTES_MAX {
+                self.flush()?;
+            }
         }
-        self.stream.write_all(&self.out).map_err(|source| broken(self.address, source))?;
+        self.flush()?;
         self.replies_due += batch.len() as u64;
         self.read_replies(false)
     }

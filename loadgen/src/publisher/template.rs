@@ -2,21 +2,20 @@
 //!
 //! | placeholder   | stands for                                                              |
 //! |---------------|-------------------------------------------------------------------------|
-//! | `{room}`      | the name of the room; percent-encoded in the path of a URL              |
-//! | `{room_json}` | the name of the room as a JSON string, with its quotes                  |
+//! | `{room}`      | the name of the room, the client's id or the user; percent-encoded in the path of a URL |
+//! | `{room_json}` | the same as a JSON string, with its quotes                              |
+//! | `{exclude}`   | the ids of the clients left out, as a JSON array; `[]` when nobody is   |
 //! | `{data}`      | the stamp as a JSON string, with its quotes: what `stamp::encode` appends |
 //! | `{stamp}`     | the same without its quotes                                             |
 //!
 //! All else is literal, other braces too, so that JSON is written as it is. Only a lone word of lower-case letters
 //! in braces is taken for a mistake.
 //!
-//! Invariant: a [`Template`] of a body has at least one slot for the stamp, any other has none.
+//! Invariant: a [`Template`] of a body has at least one slot for the stamp, any other has none but for the room.
 
 use thiserror::Error;
 
-use crate::stamp::{self, Stamp};
-
-const PLACEHOLDERS: [&str; 4] = ["room", "room_json", "data", "stamp"];
+const PLACEHOLDERS: [&str; 5] = ["room", "room_json", "exclude", "data", "stamp"];
 
 /// What is wrong with a template.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -25,7 +24,7 @@ pub(crate) enum TemplateError {
     Unknown { name: String, nearest: &'static str },
     #[error("has neither {{data}} nor {{stamp}}: what arrives could not be told from other messages")]
     SlotMissing,
-    #[error("{{data}} and {{stamp}} stand in the body only")]
+    #[error("{{data}}, {{stamp}} and {{exclude}} stand in the body only")]
     SlotOutsideBody,
 }
 
@@ -39,23 +38,34 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Room,
-    RoomJson,
     Slot(Slot),
 }
 
-/// Where the stamp goes.
+/// What is filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Slot {
-    WithQuotes,
-    WithoutQuotes,
+    Room,
+    RoomJson,
+    Exclude,
+    StampWithQuotes,
+    StampWithoutQuotes,
+}
+
+impl Slot {
+    fn is_stamp(self) -> bool {
+        matches!(self, Self::StampWithQuotes | Self::StampWithoutQuotes)
+    }
+
+    fn is_room(self) -> bool {
+        matches!(self, Self::Room | Self::RoomJson)
+    }
 }
 
 impl Template {
     /// Reads the template of a body, which has to have a place for the stamp.
     pub(super) fn body(text: &str) -> Result<Self, TemplateError> {
         let template = Self::parse(text)?;
-        if template.slots().next().is_none() {
+        if !template.slots().any(Slot::is_stamp) {
             return Err(TemplateError::SlotMissing);
         }
         Ok(template)
@@ -64,7 +74,7 @@ impl Template {
     /// Reads the template of a channel or a path, in which only the room has a place.
     pub(super) fn name(text: &str) -> Result<Self, TemplateError> {
         let template = Self::parse(text)?;
-        if template.slots().next().is_some() {
+        if !template.slots().all(Slot::is_room) {
             return Err(TemplateError::SlotOutsideBody);
         }
         Ok(template)
@@ -76,17 +86,18 @@ impl Template {
         let mut literal_at = 0;
         for (brace_at, _) in text.match_indices('{') {
             let Some(word) = lone_word(&text[brace_at + 1..]) else { continue };
-            let part = match word {
-                "room" => Part::Room,
-                "room_json" => Part::RoomJson,
-                "data" => Part::Slot(Slot::WithQuotes),
-                "stamp" => Part::Slot(Slot::WithoutQuotes),
+            let slot = match word {
+                "room" => Slot::Room,
+                "room_json" => Slot::RoomJson,
+                "exclude" => Slot::Exclude,
+                "data" => Slot::StampWithQuotes,
+                "stamp" => Slot::StampWithoutQuotes,
                 _ => return Err(TemplateError::Unknown { name: word.to_owned(), nearest: nearest(word) }),
             };
             if literal_at < brace_at {
                 parts.push(Part::Text(text[literal_at..brace_at].to_owned()));
             }
-            parts.push(part);
+            parts.push(Part::Slot(slot));
             literal_at = brace_at + word.len() + 2;
         }
         if literal_at < text.len() {
@@ -102,36 +113,32 @@ impl Template {
 
     /// Whether the text differs from room to room.
     pub(super) fn has_room(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Room | Part::RoomJson))
+        self.slots().any(Slot::is_room)
     }
 
-    /// The text of a name for a room; `encode` is applied to what stands for the room.
-    pub(super) fn render(&self, room: &str, encode: impl Fn(&str) -> String) -> String {
-        self.split(room, encode).concat()
+    /// With the rooms of these names filled in, a form each; a room is written as `encode` says.
+    pub(super) fn for_rooms(&self, rooms: &[String], encode: impl Fn(&str) -> String) -> Forms {
+        let forms = rooms
+            .iter()
+            .map(|room| Form::new(&self.parts, Some(&encode(room)), Some(&encode(&json_string(room)))));
+        Forms(forms.collect())
     }
 
-    /// The texts before, between and after the slots: one more than there are slots.
-    fn split(&self, room: &str, encode: impl Fn(&str) -> String) -> Vec<String> {
-        let mut texts = Vec::new();
-        let mut text = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(literal) => text.push_str(literal),
-                Part::Room => text.push_str(&encode(room)),
-                Part::RoomJson => text.push_str(&encode(&serde_json::json!(room).to_string())),
-                Part::Slot(_) => texts.push(std::mem::take(&mut text)),
-            }
-        }
-        texts.push(text);
-        texts
+    /// One form for all, in which the room is yet to be filled in.
+    pub(super) fn for_any_room(&self) -> Forms {
+        Forms(vec![Form::new(&self.parts, None, None)])
     }
 
     fn slots(&self) -> impl Iterator<Item = Slot> {
         self.parts.iter().filter_map(|part| match part {
             Part::Slot(slot) => Some(*slot),
-            Part::Text(_) | Part::Room | Part::RoomJson => None,
+            Part::Text(_) => None,
         })
     }
+}
+
+fn json_string(text: &str) -> String {
+    serde_json::json!(text).to_string()
 }
 
 /// The lower-case word that a closing brace follows.
@@ -146,52 +153,87 @@ fn nearest(word: &str) -> &'static str {
     PLACEHOLDERS.iter().min_by_key(distance).expect("there are placeholders")
 }
 
-/// Bodies ready to be written: by room, everything but the stamp.
+/// A template of which as much is filled in as is known before anything is published: by room, or one for all.
 #[derive(Debug)]
-pub(super) struct Envelopes {
-    /// By room, the texts before, between and after the slots.
-    texts: Vec<Box<[String]>>,
+pub(super) struct Forms(Vec<Form>);
+
+/// Texts, and what is filled in between them.
+#[derive(Debug, Default)]
+struct Form {
+    /// Before, between and after the slots: one more than there are slots.
+    texts: Vec<String>,
     slots: Vec<Slot>,
-    data_bytes: usize,
-    data: Vec<u8>,
 }
 
-impl Envelopes {
-    /// Bodies for these rooms; every stamp takes `data_bytes` bytes with its quotes.
-    pub(super) fn new(body: &Template, rooms: &[String], data_bytes: usize) -> Self {
-        let texts = rooms.iter().map(|room| body.split(room, str::to_owned).into_boxed_slice()).collect();
-        Self { texts, slots: body.slots().collect(), data_bytes, data: Vec::with_capacity(data_bytes) }
+/// What is filled in for one publication.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filling<'a> {
+    /// A room that needs no escaping.
+    pub(super) room: &'a str,
+    /// A JSON array.
+    pub(super) exclude: &'a str,
+    /// What `stamp::encode` appends.
+    pub(super) data: &'a [u8],
+}
+
+impl Form {
+    /// Fills in the room and the room as JSON where they are known.
+    fn new(parts: &[Part], room: Option<&str>, room_json: Option<&str>) -> Self {
+        let mut form = Self { texts: vec![String::new()], slots: Vec::new() };
+        for part in parts {
+            let known = match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::Slot(Slot::Room) => room,
+                Part::Slot(Slot::RoomJson) => room_json,
+                Part::Slot(_) => None,
+            };
+            match (known, part) {
+                (Some(known), _) => form.texts.last_mut().expect("there always is one").push_str(known),
+                (None, Part::Slot(slot)) => {
+                    form.slots.push(*slot);
+                    form.texts.push(String::new());
+                }
+                (None, Part::Text(_)) => unreachable!("a text is known"),
+            }
+        }
+        form
+    }
+}
+
+impl Forms {
+    /// Bytes of the text for a room, filled in.
+    pub(super) fn len(&self, room: u32, filling: Filling<'_>) -> usize {
+        let form = self.of(room);
+        let texts: usize = form.texts.iter().map(String::len).sum();
+        texts + form.slots.iter().flat_map(|slot| slot.filled(filling)).map(<[u8]>::len).sum::<usize>()
     }
 
-    /// Bytes of every publication to a room.
-    pub(super) fn len(&self, room: u32) -> usize {
-        let texts: usize = self.texts[room as usize].iter().map(String::len).sum();
-        let slots: usize = self.slots.iter().map(|slot| slot.of(self.data_bytes)).sum();
-        texts + slots
-    }
-
-    /// Appends a publication.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, stamp: &Stamp) {
-        self.data.clear();
-        stamp::encode(&mut self.data, stamp, self.data_bytes);
-        let (last, texts) = self.texts[stamp.room as usize].split_last().expect("a text follows every slot");
-        for (text, slot) in texts.iter().zip(&self.slots) {
+    /// Appends the text for a room, filled in.
+    pub(super) fn write(&self, out: &mut Vec<u8>, room: u32, filling: Filling<'_>) {
+        let form = self.of(room);
+        let (last, texts) = form.texts.split_last().expect("a text follows every slot");
+        for (text, slot) in texts.iter().zip(&form.slots) {
             out.extend_from_slice(text.as_bytes());
-            out.extend_from_slice(match slot {
-                Slot::WithQuotes => &self.data,
-                Slot::WithoutQuotes => &self.data[1..self.data.len() - 1],
-            });
+            slot.filled(filling).into_iter().for_each(|filled| out.extend_from_slice(filled));
         }
         out.extend_from_slice(last.as_bytes());
+    }
+
+    fn of(&self, room: u32) -> &Form {
+        if let [form] = self.0.as_slice() { form } else { &self.0[room as usize] }
     }
 }
 
 impl Slot {
-    /// Bytes it takes, of data that has so many with its quotes.
-    fn of(self, data_bytes: usize) -> usize {
+    /// The pieces it is filled with.
+    fn filled(self, filling: Filling<'_>) -> [&[u8]; 3] {
+        let Filling { room, exclude, data } = filling;
         match self {
-            Self::WithQuotes => data_bytes,
-            Self::WithoutQuotes => data_bytes - 2,
+            Self::Room => [b"", room.as_bytes(), b""],
+            Self::RoomJson => [b"\"", room.as_bytes(), b"\""],
+            Self::Exclude => [b"", exclude.as_bytes(), b""],
+            Self::StampWithQuotes => [b"", data, b""],
+            Self::StampWithoutQuotes => [b"", &data[1..data.len() - 1], b""],
         }
     }
 }
@@ -212,16 +254,31 @@ pub(super) fn percent_encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stamp::Kind;
 
-    fn body(template: &str, room: &str, data_bytes: usize) -> String {
-        let stamp = Stamp { kind: Kind::Message, run: 1, room: 0, sequence: 2, number: 3, due_ns: 4 };
-        let template = Template::body(template).expect("a body");
-        let mut envelopes = Envelopes::new(&template, &[room.to_owned()], data_bytes);
-        let mut out = b"before ".to_vec();
-        envelopes.write(&mut out, &stamp);
-        assert_eq!(out.len(), "before ".len() + envelopes.len(0));
-        String::from_utf8(out).expect("UTF-8")["before ".len()..].to_owned()
+    const DATA: &str = r#""lg1m000000010000000000000002000000030000000000000004xx""#;
+
+    /// The text of a form with the room in it, which has to be that of one without.
+    fn filled(template: &Template, room: &str, encode: impl Fn(&str) -> String) -> String {
+        let filling = Filling { room, exclude: r#"["i"]"#, data: DATA.as_bytes() };
+        let write = |forms: Forms| {
+            let mut out = b"before ".to_vec();
+            forms.write(&mut out, 0, filling);
+            assert_eq!(out.len(), "before ".len() + forms.len(0, filling));
+            String::from_utf8(out).expect("UTF-8")["before ".len()..].to_owned()
+        };
+        let text = write(template.for_rooms(&[room.to_owned()], &encode));
+        if room.chars().all(char::is_alphanumeric)
+            && room.is_ascii()
+            && encode(room) == room
+            && encode("\"") == "\""
+        {
+            assert_eq!(write(template.for_any_room()), text);
+        }
+        text
+    }
+
+    fn body(template: &str, room: &str) -> String {
+        filled(&Template::body(template).expect("a body"), room, str::to_owned)
     }
 
     #[test]
@@ -239,9 +296,14 @@ mod tests {
             ("{Room} {room } {{stamp}{ro", "a", format!("{{Room}} {{room }} {{{STAMP}{{ro")),
             ("{stamp}{room}{stamp}{data}", "-", format!("{STAMP}-{STAMP}\"{STAMP}\"")),
             ("{room}{room}{data}", "{data}", format!("{{data}}{{data}}\"{STAMP}\"")),
+            (
+                r#"{"to":{room_json},"data":{data},"exclude":{exclude}}"#,
+                "a1",
+                format!(r#"{{"to":"a1","data":"{STAMP}","exclude":["i"]}}"#),
+            ),
         ];
         for (template, room, expected) in table {
-            assert_eq!(body(template, room, STAMP.len() + 2), expected, "{template}");
+            assert_eq!(body(template, room), expected, "{template}");
         }
     }
 
@@ -260,8 +322,8 @@ mod tests {
         ];
         for (template, room, plain, encoded) in table {
             let name = Template::name(template).expect("a name");
-            assert_eq!(name.render(room, str::to_owned), plain);
-            assert_eq!(name.render(room, percent_encode), encoded);
+            assert_eq!(filled(&name, room, str::to_owned), plain);
+            assert_eq!(filled(&name, room, percent_encode), encoded);
             assert_eq!((name.as_str(), name.has_room()), (template, template.contains("{room")));
         }
     }
@@ -278,6 +340,7 @@ mod tests {
             (Template::body(r#"{"to":{room_json}}"#), TemplateError::SlotMissing),
             (Template::name("{room}{data}"), TemplateError::SlotOutsideBody),
             (Template::name("{stamp}"), TemplateError::SlotOutsideBody),
+            (Template::name("{exclude}"), TemplateError::SlotOutsideBody),
         ];
         for (outcome, expected) in table {
             assert_eq!(outcome, Err(expected));

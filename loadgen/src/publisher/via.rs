@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::template::{Template, TemplateError};
 use crate::dialect::Dialect;
+use crate::scenario::Address;
 
 /// Most HTTP requests in flight, so that answers nobody has read yet fit into the buffers of the sockets.
 const PIPELINE_MAX: u32 = 1024;
@@ -40,6 +41,9 @@ pub(crate) struct ViaOptions {
     pub(crate) headers: Vec<String>,
     pub(crate) batch: Option<Batch>,
     pub(crate) pipeline: Option<u32>,
+    pub(crate) to: Address,
+    /// Whether publications name clients that are left out.
+    pub(crate) is_excluding: bool,
 }
 
 /// Where publications go.
@@ -111,36 +115,57 @@ pub(crate) enum ViaError {
     KeyTwice,
     #[error("publish_pipeline = {pipeline} is out of bounds: 1 to {PIPELINE_MAX}")]
     Pipeline { pipeline: u32 },
+    #[error("publish_body = {body:?} has no {{exclude}}: whom exclude leaves out would get everything")]
+    NobodyExcluded { body: String },
     #[error("publish_body = {body:?} has a line break, expected none with publish_batch = lines")]
     LineBreak { body: String },
 }
 
 /// What a dialect's backends publish when nothing else is asked for.
 struct Defaults {
-    channel: &'static str,
-    redis_body: &'static str,
-    http_body: &'static str,
+    channel: String,
+    redis_body: String,
+    http_body: String,
     http_batch: Batch,
 }
 
-fn defaults(dialect: Dialect) -> Defaults {
+fn defaults(dialect: Dialect, options: &ViaOptions) -> Defaults {
     match dialect {
-        Dialect::Ignis => Defaults {
-            channel: "ws:room:{room}",
-            redis_body: r#"{"serverId":"emitter","type":"room","target":{room_json},"event":"loadgen","data":{data}}"#,
-            http_body: r#"{"type":"room","target":{room_json},"event":"loadgen","data":{data}}"#,
-            http_batch: Batch::Array,
-        },
-        Dialect::Topic | Dialect::Raw => {
-            Defaults { channel: "{room}", redis_body: "{data}", http_body: "{data}", http_batch: Batch::One }
+        Dialect::Ignis => {
+            let kind = match options.to {
+                Address::Room => "room",
+                Address::Client => "client",
+                Address::User => "user",
+            };
+            let exclude = if options.is_excluding { r#","exclude":{exclude}"# } else { "" };
+            let message = format!(
+                r#""type":"{kind}","target":{{room_json}},"event":"loadgen","data":{{data}}{exclude}"#
+            );
+            Defaults {
+                channel: format!("ws:{kind}:{{room}}"),
+                redis_body: format!(r#"{{"serverId":"emitter",{message}}}"#),
+                http_body: format!("{{{message}}}"),
+                http_batch: Batch::Array,
+            }
         }
+        Dialect::Topic | Dialect::Raw => Defaults {
+            channel: "{room}".to_owned(),
+            redis_body: "{data}".to_owned(),
+            http_body: "{data}".to_owned(),
+            http_batch: Batch::One,
+        },
     }
 }
 
 impl Via {
     /// Checks settings and fills in what the dialect's backends do.
     pub(crate) fn new(dialect: Dialect, options: ViaOptions) -> Result<Self, ViaError> {
-        let defaults = defaults(dialect);
+        let defaults = defaults(dialect, &options);
+        if let Some(body) =
+            options.body.as_ref().filter(|body| options.is_excluding && !body.contains("{exclude}"))
+        {
+            return Err(ViaError::NobodyExcluded { body: body.clone() });
+        }
         if let Some(rest) = options.url.strip_prefix("redis://") {
             RedisVia::new(&defaults, rest, &options).map(Self::Redis)
         } else if let Some(rest) = options.url.strip_prefix("http://") {
@@ -197,10 +222,10 @@ impl RedisVia {
             channel: template(
                 "publish_channel",
                 options.channel.as_deref(),
-                defaults.channel,
+                &defaults.channel,
                 Template::name,
             )?,
-            body: template("publish_body", options.body.as_deref(), defaults.redis_body, Template::body)?,
+            body: template("publish_body", options.body.as_deref(), &defaults.redis_body, Template::body)?,
         })
     }
 }
@@ -228,7 +253,7 @@ impl HttpVia {
         }
         let path = Template::name(&path);
         let batch = options.batch.unwrap_or(defaults.http_batch);
-        let body = template("publish_body", options.body.as_deref(), defaults.http_body, Template::body)?;
+        let body = template("publish_body", options.body.as_deref(), &defaults.http_body, Template::body)?;
         if batch == Batch::Lines && body.as_str().contains('\n') {
             return Err(ViaError::LineBreak { body: body.as_str().to_owned() });
         }
@@ -439,6 +464,28 @@ mod tests {
     }
 
     #[test]
+    fn ignis_backends_address_rooms_clients_and_users_and_leave_clients_out() {
+        let data = r#""target":{room_json},"event":"loadgen","data":{data}"#;
+        let table = [
+            (Address::Room, false, "room", ""),
+            (Address::Room, true, "room", r#","exclude":{exclude}"#),
+            (Address::Client, false, "client", ""),
+            (Address::User, false, "user", ""),
+        ];
+        for (to, is_excluding, kind, exclude) in table {
+            let with = |url: &str| ViaOptions { to, is_excluding, ..options(url) };
+            let Ok(Via::Redis(redis)) = Via::new(Dialect::Ignis, with("redis://127.0.0.1")) else {
+                panic!("{kind}")
+            };
+            assert_eq!(redis.channel.as_str(), format!("ws:{kind}:{{room}}"));
+            let body = format!(r#"{{"serverId":"emitter","type":"{kind}",{data}{exclude}}}"#);
+            assert_eq!(redis.body.as_str(), body);
+            let http = http(with("http://127.0.0.1/"));
+            assert_eq!(http.body.as_str(), format!(r#"{{"type":"{kind}",{data}{exclude}}}"#));
+        }
+    }
+
+    #[test]
     fn mistakes_are_named_with_value_and_expectation_but_without_secrets() {
         let on_redis = || options("redis://u:secret@127.0.0.1");
         let on_http = || options("http://127.0.0.1");
@@ -483,7 +530,7 @@ mod tests {
             (ViaOptions { channel: some("c"), ..on_http() }, "publish_channel is for redis:// only"),
             (
                 ViaOptions { channel: some("{data}"), ..on_redis() },
-                "publish_channel = \"{data}\": {data} and {stamp}",
+                "publish_channel = \"{data}\": {data}, {stamp} and",
             ),
             (
                 ViaOptions { body: some("{room}"), ..on_redis() },

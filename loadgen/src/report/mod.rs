@@ -11,17 +11,18 @@ mod connect;
 pub(crate) mod html;
 #[cfg(test)]
 pub(crate) mod sample;
+mod search;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::connect::{Connect, ConnectCost, ConnectFacts, Outcome};
+pub(crate) use self::search::{Knee, Over, Search, SearchStep};
 use crate::engine::Reasons;
 use crate::latency::{CurvePoint, Percentiles};
 use crate::ledger::Counts;
 use crate::metrics::{Measured, thousands};
-use crate::requirement::Requirement;
-use crate::scenario::Pace;
+use crate::scenario::{Address, Pace};
 use crate::verdict::Verdict;
 
 /// Rooms with mismatches that are listed.
@@ -72,6 +73,9 @@ pub(crate) struct Fanout {
     pub(crate) inexact_rooms: Vec<(String, Counts)>,
     /// Deliveries of rooms the member had not joined.
     pub(crate) strangers: u64,
+    /// Deliveries to members whom the publication left out.
+    #[serde(default)]
+    pub(crate) to_excluded: u64,
     /// Messages whose text is not the one published.
     pub(crate) altered: u64,
     /// Messages of other runs.
@@ -113,14 +117,23 @@ pub(crate) struct ScenarioFacts {
     pub(crate) dialect: String,
     /// Connections in all.
     pub(crate) connections: u32,
-    /// Rooms in all.
+    /// Whom publications were for.
+    #[serde(default)]
+    pub(crate) to: Address,
+    /// Rooms in all, or clients, or users, whichever publications were for.
     pub(crate) rooms: u32,
-    /// Rooms every connection joined.
+    /// Rooms every connection joined, or 1.
     pub(crate) rooms_per_connection: u32,
+    /// Members of the room that every publication left out.
+    #[serde(default)]
+    pub(crate) exclude: u32,
     /// How members and publications are spread over the rooms, in words.
     pub(crate) spread: String,
-    /// Bytes of data in a publication.
+    /// Bytes of data in a publication; of several sizes the mean.
     pub(crate) data_bytes: usize,
+    /// The sizes a room took in turn, when there were several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) data_sizes: Vec<u32>,
     /// When publications were due.
     pub(crate) pace: Pace,
     /// Where publications went, in words.
@@ -147,16 +160,32 @@ impl ScenarioFacts {
 
     /// The clients, in words.
     pub(crate) fn clients_in_words(&self) -> String {
-        let Self { connections, rooms, rooms_per_connection, .. } = self;
-        let rooms = counted(u64::from(*rooms), "room");
-        let mut words = format!(
-            "{}, {rooms}, {rooms_per_connection} joined by each",
-            counted(u64::from(*connections), "connection")
-        );
-        if !self.spread.is_empty() && self.rooms > 1 {
+        let Self { rooms, rooms_per_connection, .. } = self;
+        let connections = counted(u64::from(self.connections), "connection");
+        let mut words = match self.to {
+            Address::Room => {
+                let rooms = counted(u64::from(*rooms), "room");
+                format!("{connections}, {rooms}, {rooms_per_connection} joined by each")
+            }
+            Address::Client => format!("{connections}, each published to by its id"),
+            Address::User => format!("{connections} of {}", counted(u64::from(*rooms), "user")),
+        };
+        if !self.spread.is_empty() && self.rooms > 1 && self.to == Address::Room {
             words.push_str(&format!(", {}", self.spread));
         }
+        if self.exclude > 0 {
+            words.push_str(&format!(", {} left out each time", self.exclude));
+        }
         words
+    }
+
+    /// Bytes of data in a publication, in words.
+    pub(crate) fn sizes_in_words(&self) -> String {
+        if self.data_sizes.is_empty() {
+            return format!("{} B", self.data_bytes);
+        }
+        let sizes: Vec<_> = self.data_sizes.iter().map(u32::to_string).collect();
+        format!("{} B in turn", sizes.join(", "))
     }
 
     /// When publications were due, in words.
@@ -366,93 +395,6 @@ pub(crate) struct IdleStep {
     pub(crate) server_cpu_us_per_second: Option<f64>,
 }
 
-/// What a search for the highest load found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Search {
-    /// Whose search this is, to compare with others.
-    pub(crate) label: Option<String>,
-    /// When the search began, by the wall clock.
-    pub(crate) started_unix_ms: u64,
-    /// What every step did, but for what was searched over.
-    pub(crate) scenario: ScenarioFacts,
-    /// The promise, as it was written: `p99=50ms`.
-    pub(crate) slo: String,
-    /// What was raised.
-    pub(crate) over: Over,
-    /// One search a repetition.
-    pub(crate) knees: Vec<Knee>,
-    /// The run at the highest value that held.
-    pub(crate) best: Option<Fanout>,
-}
-
-/// What a search raises.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Over {
-    /// Publications a second.
-    Rate,
-    /// Connections.
-    Connections,
-}
-
-impl Over {
-    /// What the values of a search are, in words.
-    pub(crate) fn unit(self) -> &'static str {
-        match self {
-            Self::Rate => "publications/s",
-            Self::Connections => "connections",
-        }
-    }
-}
-
-/// One repetition of a search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Knee {
-    /// The highest value that held; 0 when none did.
-    pub(crate) value: f64,
-    /// The lowest value that did not; `None` when all held.
-    pub(crate) broken_at: Option<f64>,
-    /// What broke: the promise, the generator or the ledger.
-    pub(crate) reason: String,
-    /// Whether that was the server: if not, its own limit lies higher, nobody knows where.
-    #[serde(default)]
-    pub(crate) is_of_server: bool,
-    /// In the order they were tried.
-    pub(crate) steps: Vec<SearchStep>,
-}
-
-/// One value tried by a search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SearchStep {
-    /// What was tried.
-    pub(crate) value: f64,
-    /// For how long.
-    pub(crate) seconds: f64,
-    /// The metric of the promise, in its unit; `None` when it was not measured.
-    pub(crate) measured: Option<f64>,
-    /// Whether the promise held, and the figures may be believed.
-    pub(crate) is_held: bool,
-    /// Why not, or what else is worth knowing.
-    pub(crate) note: String,
-}
-
-impl Search {
-    /// The promise whose metric the steps tell: the first.
-    pub(crate) fn first_promise(&self) -> Option<Requirement> {
-        self.slo.split(", ").next()?.parse().ok()
-    }
-
-    /// Whether every repetition ended at a limit of the server: only then is the knee its capacity.
-    pub(crate) fn is_capacity(&self) -> bool {
-        self.knees.iter().all(|knee| knee.is_of_server)
-    }
-
-    /// Median, lowest and highest of the knees; `None` when there are none.
-    pub(crate) fn knee_spread(&self) -> Option<compare::Spread> {
-        compare::Spread::of(self.knees.iter().map(|knee| knee.value).collect())
-    }
-}
-
 impl Report {
     /// What went wrong, a line each; nothing when the run is good.
     pub(crate) fn problems(&self) -> Vec<String> {
@@ -495,17 +437,10 @@ impl Losses {
     }
 }
 
-impl Search {
-    fn problems(&self) -> Vec<String> {
-        let is_found = self.knees.iter().any(|knee| knee.value > 0.0);
-        if is_found { Vec::new() } else { vec![format!("no value was found at which {} holds", self.slo)] }
-    }
-}
-
 impl Fanout {
     /// Whether every member received every message once, in order and as published.
     pub(crate) fn is_exact(&self) -> bool {
-        self.ledger.is_exact() && self.strangers == 0 && self.altered == 0
+        self.ledger.is_exact() && self.strangers == 0 && self.to_excluded == 0 && self.altered == 0
     }
 
     fn problems(&self) -> Vec<String> {
@@ -523,6 +458,9 @@ impl Fanout {
         }
         if self.strangers > 0 {
             problems.push(format!("{} deliveries to members who had not joined the room", self.strangers));
+        }
+        if self.to_excluded > 0 {
+            problems.push(format!("{} deliveries to members who were excluded", self.to_excluded));
         }
         if self.altered > 0 {
             problems.push(format!("{} messages were not as published", self.altered));

@@ -40,8 +40,8 @@ impl fmt::Display for Fanout {
         for trouble in scenario.troubles_in_words() {
             row(f, "", trouble)?;
         }
-        let (data_bytes, pace, publish) = (scenario.data_bytes, scenario.pace_in_words(), &scenario.publish);
-        row(f, "publications", format_args!("{data_bytes} B of data, {pace}, through {publish}"))?;
+        let (sizes, pace, publish) = (scenario.sizes_in_words(), scenario.pace_in_words(), &scenario.publish);
+        row(f, "publications", format_args!("{sizes} of data, {pace}, through {publish}"))?;
         let Self { publications, deliveries, seconds, .. } = self;
         row(
             f,

@@ -17,9 +17,10 @@ use crate::dialect::{Dialect, Script};
 use crate::metrics::Metric;
 use crate::publisher::{Via, ViaError, ViaOptions};
 use crate::requirement::Requirement;
+use crate::roster::Roster;
+use crate::sizes::{Sizes, SizesError};
 use crate::span::Span;
-use crate::spread::Spread;
-use crate::stamp;
+use crate::spread::{Memberships, Spread};
 
 pub(crate) use self::connect::{Connect, Goodbye};
 pub(crate) use self::options::Options;
@@ -28,6 +29,8 @@ pub(crate) use self::options::Options;
 const COUNT_MAX: u32 = 10_000_000;
 /// Most processes connections are shared among.
 const PROCESSES_MAX: u32 = 1024;
+/// Most clients that a publication leaves out: what Shardcast takes.
+const EXCLUDE_MAX: u32 = 10_000;
 /// Open files of a process beside its connections.
 const DESCRIPTORS_SPARE: u64 = 64;
 
@@ -62,6 +65,20 @@ pub(crate) enum Pace {
     Closed { window: u32, burst: u32 },
     /// By the clock.
     Open { per_second: f64 },
+}
+
+/// Whom a publication is for. For the books a client or a user is a room, whose members are that client, or all
+/// clients of that user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Address {
+    /// The members of a room.
+    #[default]
+    Room,
+    /// One client, by the id the server gave it.
+    Client,
+    /// All clients of a user.
+    User,
 }
 
 /// The server under test.
@@ -103,9 +120,14 @@ pub(crate) struct Storm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Clients {
     pub(crate) connections: u32,
+    /// Whom publications are for.
+    pub(crate) to: Address,
+    /// Names of those, in the words of reports: clients have no names of their own.
     pub(crate) rooms: Vec<String>,
     /// At most the number of rooms.
     pub(crate) rooms_per_connection: u32,
+    /// Members of the room that every publication leaves out.
+    pub(crate) exclude: u32,
     pub(crate) spread: Spread,
     pub(crate) zipf_exponent: f64,
     /// New connections a second, `None` without limit.
@@ -121,6 +143,17 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
+    /// The rooms of every connection.
+    pub(crate) fn memberships(&self) -> Memberships {
+        let rooms = self.rooms.len() as u32;
+        Memberships::new(self.spread, self.zipf_exponent, rooms, self.rooms_per_connection)
+    }
+
+    /// Whom publications leave out.
+    pub(crate) fn roster(&self) -> Roster {
+        Roster::new(self.exclude, &self.memberships(), self.connections, self.rooms.len() as u32)
+    }
+
     /// Whether connections are closed on purpose while messages are published.
     pub(crate) fn is_coming_and_going(&self) -> bool {
         self.churn_per_second > 0.0 || self.storm.is_some()
@@ -131,7 +164,7 @@ impl Clients {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Publications {
     pub(crate) via: Via,
-    pub(crate) data_bytes: usize,
+    pub(crate) sizes: Sizes,
     pub(crate) pace: Pace,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
@@ -149,7 +182,7 @@ pub(crate) struct Idle {
 /// What a run does beside holding connections.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Work {
-    Fanout(Publications),
+    Fanout(Box<Publications>),
     Idle(Idle),
     Connect(Connect),
 }
@@ -196,6 +229,18 @@ pub(crate) enum ScenarioError {
     Address { url: String },
     #[error(transparent)]
     Via(#[from] ViaError),
+    #[error(transparent)]
+    Sizes(#[from] SizesError),
+    #[error("{name} is of the ignis dialect: leave it out, or set dialect = \"ignis\"")]
+    NotIgnis { name: &'static str },
+    #[error("{name} is for publications to {expected}s, and publish_to = \"{to}\": leave one of them out")]
+    NotFor { name: &'static str, expected: &'static str, to: &'static str },
+    #[error("exclude = {exclude}: room {room} has {members} members, and somebody has to be left in each")]
+    ExcludeAll { exclude: u32, room: String, members: usize },
+    #[error(
+        "exclude names clients by their ids, and with {name} clients come back with others: leave one of them out"
+    )]
+    ExcludeAway { name: &'static str },
     #[error("{name} = {value} is out of bounds: {expected}")]
     Bounds { name: &'static str, value: f64, expected: String },
     #[error("window and burst are of the closed loop, rate is of the open one: leave one of them out")]
@@ -217,7 +262,10 @@ impl Options {
     pub(crate) fn into_scenario(self, mode: Mode, descriptors: u64) -> Result<Scenario, ScenarioError> {
         let target = self.target()?;
         let (work, connections) = match mode {
-            Mode::Fanout => (Work::Fanout(self.publications(target.script.dialect)?), self.connections),
+            Mode::Fanout => {
+                let publications = self.publications(target.script.dialect)?;
+                (Work::Fanout(Box::new(publications)), self.connections)
+            }
             Mode::Idle => {
                 let idle = self.idle()?;
                 let connections = idle.at.last().copied();
@@ -233,11 +281,15 @@ impl Options {
         let descriptors =
             descriptors.saturating_sub(visitors.map_or(0, |visitors| u64::from(visitors.in_flight)));
         let clients = self.clients(mode, connections.unwrap_or(1000), descriptors)?;
-        if let Work::Fanout(Publications { pace: Pace::Closed { .. }, .. }) = work {
+        if matches!(&work, Work::Fanout(publications) if matches!(publications.pace, Pace::Closed { .. })) {
             let names = [("churn", clients.churn_per_second > 0.0), ("storm_after", clients.storm.is_some())];
             if let Some((name, _)) = names.into_iter().find(|(_, is_set)| *is_set) {
                 return Err(ScenarioError::NeedsRate { name });
             }
+        }
+        if let Some(small) = clients.roster().too_small() {
+            let room = clients.rooms[small.room as usize].clone();
+            return Err(ScenarioError::ExcludeAll { exclude: clients.exclude, room, members: small.members });
         }
         let is_known = |metric: &Metric| match mode {
             Mode::Fanout | Mode::Idle => metric.is_of_fanout(),
@@ -256,12 +308,9 @@ impl Options {
     }
 
     fn clients(&self, mode: Mode, connections: u32, descriptors: u64) -> Result<Clients, ScenarioError> {
-        let rooms_min = if mode == Mode::Fanout { 1 } else { 0 };
         let connections = within("connections", connections, 1, COUNT_MAX)?;
-        let rooms = within("rooms", self.rooms.unwrap_or(1), rooms_min, COUNT_MAX)?;
-        let rooms_per_connection = self.rooms_per_connection.unwrap_or(rooms_min);
-        let rooms_per_connection = within("rooms_per_connection", rooms_per_connection, rooms_min, rooms)?;
-        let prefix = self.room_prefix.as_deref().unwrap_or("loadgen-");
+        let to = if mode == Mode::Fanout { self.publish_to.unwrap_or_default() } else { Address::Room };
+        let (rooms, rooms_per_connection) = self.rooms(mode, to, connections)?;
         let slow_share = share("slow_share", self.slow_share.unwrap_or(0.0))?;
         let slow_rate = within("slow_rate", self.slow_rate.unwrap_or(1024), 1, u32::MAX)?;
         let storm_share = share("storm_share", self.storm_share.unwrap_or(1.0))?;
@@ -269,8 +318,10 @@ impl Options {
         let processes_needed = u64::from(connections).div_ceil(per_process) as u32;
         Ok(Clients {
             connections,
-            rooms: (0..rooms).map(|room| format!("{prefix}{room}")).collect(),
+            to,
+            rooms,
             rooms_per_connection,
+            exclude: if mode == Mode::Fanout { self.exclude.unwrap_or(0) } else { 0 },
             spread: self.spread.unwrap_or_default(),
             zipf_exponent: positive("zipf_exponent", self.zipf_exponent.unwrap_or(1.0), 10.0)?,
             ramp: Some(self.ramp.unwrap_or(5000)).filter(|ramp| *ramp > 0),
@@ -294,6 +345,62 @@ impl Options {
         })
     }
 
+    /// Names of what publications go to, and how many of them each connection belongs to.
+    fn rooms(&self, mode: Mode, to: Address, connections: u32) -> Result<(Vec<String>, u32), ScenarioError> {
+        let numbered = |prefix: &str, count: u32| (0..count).map(|at| format!("{prefix}{at}")).collect();
+        match to {
+            Address::Room => {
+                let rooms_min = if mode == Mode::Fanout { 1 } else { 0 };
+                let rooms = within("rooms", self.rooms.unwrap_or(1), rooms_min, COUNT_MAX)?;
+                let each = self.rooms_per_connection.unwrap_or(rooms_min);
+                let each = within("rooms_per_connection", each, rooms_min, rooms)?;
+                Ok((numbered(self.room_prefix.as_deref().unwrap_or("loadgen-"), rooms), each))
+            }
+            Address::Client => Ok((numbered("client ", connections), 1)),
+            Address::User => {
+                let users = within("users", self.users.unwrap_or(connections), 1, connections)?;
+                Ok((numbered("loadgen-", users), 1))
+            }
+        }
+    }
+
+    /// Refuses what does not go together with whom publications are for.
+    fn check_addresses(&self, dialect: Dialect) -> Result<(), ScenarioError> {
+        let to = self.publish_to.unwrap_or_default();
+        let is_excluding = self.exclude.unwrap_or(0) > 0;
+        let of_ignis =
+            [("publish_to", to != Address::Room), ("users", self.users.is_some()), ("exclude", is_excluding)];
+        if let Some(name) = first_set(&of_ignis).filter(|_| dialect != Dialect::Ignis) {
+            return Err(ScenarioError::NotIgnis { name });
+        }
+        let of_rooms = [
+            ("rooms", self.rooms.is_some()),
+            ("rooms_per_connection", self.rooms_per_connection.is_some()),
+            ("room_prefix", self.room_prefix.is_some()),
+            ("spread", self.spread.is_some()),
+            ("zipf_exponent", self.zipf_exponent.is_some()),
+            ("exclude", is_excluding),
+        ];
+        let of_users = [("users", self.users.is_some())];
+        let (to, others): (_, &[(&[_], _)]) = match to {
+            Address::Room => ("room", &[(&of_users, "user")]),
+            Address::Client => ("client", &[(&of_rooms, "room"), (&of_users, "user")]),
+            Address::User => ("user", &[(&of_rooms, "room")]),
+        };
+        for (names, expected) in others {
+            if let Some(name) = first_set(names) {
+                return Err(ScenarioError::NotFor { name, expected, to });
+            }
+        }
+        within("exclude", self.exclude.unwrap_or(0), 0, EXCLUDE_MAX)?;
+        let is_churning = self.churn.is_some_and(|churn| churn > 0.0);
+        let away = [("churn", is_churning), ("storm_after", self.storm_after.is_some())];
+        match first_set(&away).filter(|_| is_excluding) {
+            Some(name) => Err(ScenarioError::ExcludeAway { name }),
+            None => Ok(()),
+        }
+    }
+
     fn target(&self) -> Result<Target, ScenarioError> {
         let url = self.target.as_deref().unwrap_or("ws://127.0.0.1:8080/ws");
         let (address, host, path) = endpoint(url)?;
@@ -311,6 +418,7 @@ impl Options {
     }
 
     fn publications(&self, dialect: Dialect) -> Result<Publications, ScenarioError> {
+        self.check_addresses(dialect)?;
         let via = ViaOptions {
             url: self.publish.clone().unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned()),
             key: self.publish_key.clone(),
@@ -319,6 +427,8 @@ impl Options {
             headers: self.publish_header.clone().unwrap_or_default(),
             batch: self.publish_batch,
             pipeline: self.publish_pipeline,
+            to: self.publish_to.unwrap_or_default(),
+            is_excluding: self.exclude.unwrap_or(0) > 0,
         };
         let pace = match self.rate {
             Some(_) if self.window.or(self.burst).is_some() => return Err(ScenarioError::BothLoops),
@@ -328,10 +438,9 @@ impl Options {
                 Pace::Closed { window, burst: within("burst", self.burst.unwrap_or(1), 1, window)? }
             }
         };
-        let data_bytes = within("size", self.size.unwrap_or(128), stamp::DATA_BYTES_MIN as u32, 16 << 20)?;
         Ok(Publications {
             via: Via::new(dialect, via)?,
-            data_bytes: data_bytes as usize,
+            sizes: Sizes::new(self.size.clone().unwrap_or_else(|| vec![128]))?,
             pace,
             warmup: span(self.warmup, 1),
             duration: span(self.duration, 5),
@@ -345,6 +454,11 @@ impl Options {
         }
         Ok(Idle { at, settle: span(self.settle, 3), hold: span(self.hold, 5) })
     }
+}
+
+/// The name of the first that is set.
+fn first_set(names: &[(&'static str, bool)]) -> Option<&'static str> {
+    names.iter().find(|(_, is_set)| *is_set).map(|(name, _)| *name)
 }
 
 fn span(written: Option<Span>, default_secs: u64) -> Duration {

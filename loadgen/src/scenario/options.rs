@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
-use super::{Goodbye, Mode, ScenarioError, Wait};
+use super::{Address, Goodbye, Mode, ScenarioError, Wait};
 use crate::dialect::Dialect;
 use crate::publisher::Batch;
 use crate::requirement::Requirement;
@@ -55,7 +55,7 @@ options! {
     /// Protocol of the clients [default: ignis]
     #[arg(long, help_heading = SERVER)]
     dialect: Dialect,
-    /// Token every client logs in with: ignis, topic [default: ok]
+    /// Token every client logs in with; {user} in it is the user: ignis, topic [default: ok]
     #[arg(long, help_heading = SERVER)]
     token: String,
     /// Text a client sends after connecting, once for each of its rooms when it contains {room} or {room_json};
@@ -136,7 +136,8 @@ options! {
     /// Redis channel of a room, with {room} [default: the dialect's]
     #[arg(long, value_name = "TEMPLATE", help_heading = PUBLICATIONS)]
     publish_channel: String,
-    /// One publication, with {data} (a JSON string) or {stamp} (its text), {room}, {room_json} [default: the dialect's]
+    /// One publication, with {data} (a JSON string) or {stamp} (its text), {room}, {room_json}, {exclude} (a list of
+    /// client ids); {room} is the client or user with --publish-to [default: the dialect's]
     #[arg(long, value_name = "TEMPLATE", help_heading = PUBLICATIONS)]
     publish_body: String,
     /// Header of every HTTP request; repeat for more
@@ -148,9 +149,21 @@ options! {
     /// HTTP requests in flight on the one connection [default: 1]
     #[arg(long, value_name = "N", help_heading = PUBLICATIONS)]
     publish_pipeline: u32,
-    /// Bytes of data in every publication, a JSON string with its quotes [default: 128]
-    #[arg(long, value_name = "BYTES", help_heading = PUBLICATIONS)]
-    size: u32,
+    /// Bytes of data in a publication, a JSON string with its quotes, 54 at least; of several, such as
+    /// 54,512,65536, every room takes one after another [default: 128]
+    #[arg(long, value_name = "BYTES,BYTES", value_delimiter = ',', help_heading = PUBLICATIONS)]
+    #[serde(default, deserialize_with = "one_or_more")]
+    size: Vec<u32>,
+    /// Whom a publication is for: the members of a room, one client by its id, or all clients of a user: ignis
+    /// [default: room]
+    #[arg(long, help_heading = PUBLICATIONS)]
+    publish_to: Address,
+    /// Users the clients are spread over, with --publish-to user [default: as many as connections]
+    #[arg(long, value_name = "N", help_heading = PUBLICATIONS)]
+    users: u32,
+    /// So many members of the room, others each time, are left out of every publication: ignis [default: 0]
+    #[arg(long, value_name = "N", help_heading = PUBLICATIONS)]
+    exclude: u32,
     /// Closed loop: keep so many publications outstanding [default: 1]
     #[arg(short = 'w', long, value_name = "N", conflicts_with = "rate", help_heading = PUBLICATIONS)]
     window: u32,
@@ -214,4 +227,18 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// Reads a number, or a list of them.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u32>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number of bytes, or a list of such")]
+    enum OneOrMore {
+        One(u32),
+        More(Vec<u32>),
+    }
+    Ok(Some(match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    }))
 }

@@ -30,7 +30,45 @@ fn mistakes_are_named() {
         ("publish = 'tcp://h'", "publish = \"tcp://h\" does not start with redis:// or http://"),
         ("connections = 0", "connections = 0 is out of bounds: 1 to 10000000"),
         ("rooms_per_connection = 2", "rooms_per_connection = 2 is out of bounds: 1 to 1"),
-        ("size = 53", "size = 53 is out of bounds: 54 to 16777216"),
+        (
+            "size = [128, 16]",
+            "size = 16 is out of bounds: 54 to 16777216, as the stamp that tells a publication from all others takes \
+             54 bytes with its quotes",
+        ),
+        ("size = []", "size has 0 sizes: 1 to 64 are possible"),
+        ("size = 'x'", "expected a number of bytes, or a list of such"),
+        (
+            "publish_to = 'user'\ndialect = 'raw'",
+            "publish_to is of the ignis dialect: leave it out, or set dialect = \"ignis\"",
+        ),
+        (
+            "exclude = 1\ndialect = 'topic'",
+            "exclude is of the ignis dialect: leave it out, or set dialect = \"ignis\"",
+        ),
+        ("users = 5", "users is for publications to users, and publish_to = \"room\": leave one of them out"),
+        (
+            "publish_to = 'client'\nrooms = 5",
+            "rooms is for publications to rooms, and publish_to = \"client\": leave one of them out",
+        ),
+        (
+            "publish_to = 'user'\nexclude = 5",
+            "exclude is for publications to rooms, and publish_to = \"user\": leave one of them out",
+        ),
+        ("publish_to = 'user'\nusers = 1001", "users = 1001 is out of bounds: 1 to 1000"),
+        (
+            "rooms = 3\nconnections = 8\nexclude = 2",
+            "exclude = 2: room loadgen-2 has 2 members, and somebody has to be left in each",
+        ),
+        ("exclude = 10001", "exclude = 10001 is out of bounds: 0 to 10000"),
+        (
+            "exclude = 1\nrate = 5.0\nstorm_after = '5s'",
+            "exclude names clients by their ids, and with storm_after clients come back with others: leave one of \
+             them out",
+        ),
+        (
+            "exclude = 1\npublish_body = '{data}'",
+            "publish_body = \"{data}\" has no {exclude}: whom exclude leaves out would get everything",
+        ),
         ("churn = -1.0", "churn = -1 is out of bounds: more than 0, at most 1000000"),
         ("slow_share = 1.5", "slow_share = 1.5 is out of bounds: 0 to 1"),
         (
@@ -105,8 +143,42 @@ fn flags_win_over_the_file_and_a_loop_replaces_the_other() {
     let flags = Options { connections: Some(7), window: Some(3), ..Options::default() };
     let scenario = flags.over(file).into_scenario(Mode::Fanout, 20_000).expect("valid");
     let Work::Fanout(publications) = scenario.work else { panic!("not a fan-out") };
-    assert_eq!((scenario.clients.connections, publications.data_bytes), (7, 200));
+    assert_eq!((scenario.clients.connections, publications.sizes.as_slice()), (7, &[200][..]));
     assert_eq!(publications.pace, Pace::Closed { window: 3, burst: 1 });
+}
+
+#[test]
+fn clients_and_users_are_rooms_of_known_members() {
+    let table = [
+        (
+            "publish_to = 'client'\nconnections = 3",
+            ["client 0", "client 1", "client 2"].as_slice(),
+            [0, 1, 2],
+        ),
+        ("publish_to = 'user'\nconnections = 3", &["loadgen-0", "loadgen-1", "loadgen-2"], [0, 1, 2]),
+        ("publish_to = 'user'\nusers = 2\nconnections = 3", &["loadgen-0", "loadgen-1"], [0, 1, 0]),
+    ];
+    for (lines, names, members) in table {
+        let clients = scenario(&format!("mode = 'fanout'\n{lines}")).expect("valid").clients;
+        assert_eq!(clients.rooms, names, "{lines}");
+        let memberships = clients.memberships();
+        assert_eq!(
+            [0, 1, 2].map(|connection| memberships.rooms_of(connection)),
+            members.map(|room| vec![room])
+        );
+    }
+    let idle = scenario("mode = 'idle'\npublish_to = 'client'\nexclude = 5").expect("valid").clients;
+    assert_eq!((idle.to, idle.rooms.len(), idle.exclude), (Address::Room, 1, 0), "nothing is published");
+}
+
+#[test]
+fn sizes_are_a_number_or_a_list() {
+    for (line, expected) in [("", &[128][..]), ("size = 200", &[200]), ("size = [54, 65536]", &[54, 65536])] {
+        let Work::Fanout(work) = scenario(&format!("mode = 'fanout'\n{line}")).expect("valid").work else {
+            panic!("not a fan-out")
+        };
+        assert_eq!(work.sizes.as_slice(), expected);
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn runs_that_cannot_begin_say_why() {
         ),
         (Fault::Deaf, SHORT, 3, &["only 0 of 3 members received a probe within 1s"]),
         (Fault::None, &["-n", "20000000"], 2, &["connections = 20000000 is out of bounds"]),
-        (Fault::None, &["--size", "10"], 2, &["size = 10 is out of bounds: 54 to 16777216"]),
+        (Fault::None, &["--size", "10"], 2, &["size = 10 is out of bounds: 54 to 16777216, as the stamp"]),
     ];
     for (fault, arguments, expected, texts) in table {
         let Outcome { exit_code, report, stderr, .. } = run("begin", fault, arguments);

@@ -1,5 +1,6 @@
 //! The generator against a server whose faults are known.
 
+mod addresses;
 mod connecting;
 mod dialects;
 mod fake;

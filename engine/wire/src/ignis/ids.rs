@@ -24,6 +24,11 @@ impl ClientId {
         Self(bytes)
     }
 
+    /// The id of these 16 bytes, of any UUID version, as [`Self::as_bytes`] tells them.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads the text form, of any UUID version.
     ///
     /// Only lower case with hyphens, 36 bytes, as [`fmt::Display`] writes it: another spelling of the same UUID
@@ -146,6 +151,7 @@ mod tests {
         let id = ClientId::parse(text).unwrap();
         assert_eq!(id.to_string(), text);
         assert_eq!(format!("{id:?}"), text);
+        assert_eq!(ClientId::from_bytes(*id.as_bytes()), id);
         let upper = text.to_uppercase();
         let braces = format!("{{{text}}}");
         for other in [

@@ -426,7 +426,7 @@ fn work_in_words(report: &Report) -> String {
 fn fanout_in_words(run: &Fanout) -> String {
     let scenario = &run.scenario;
     let (clients, pace) = (scenario.clients_in_words(), scenario.pace_in_words());
-    let mut words = format!("{clients}; {} B, {pace}", scenario.data_bytes);
+    let mut words = format!("{clients}; {}, {pace}", scenario.sizes_in_words());
     for trouble in scenario.troubles_in_words() {
         words.push_str(&format!("; {trouble}"));
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::report::{ScenarioFacts, sample};
+use crate::scenario::Address;
 use crate::verdict::Verdict;
 
 /// A run of a label that spends so much on a delivery and is so late.
@@ -173,6 +174,28 @@ fn what_is_missing_or_not_measured_is_a_regression() {
     other.scenario.rooms = 9;
     let found = Comparison::of(vec![run("old", 2.0, 4_000), wrap(other)]).regressions(0.5);
     assert_eq!(found, ["old and shardcast have no work in common"]);
+}
+
+#[test]
+fn other_sizes_addresses_and_exclusions_are_other_work() {
+    let changes: [fn(&mut ScenarioFacts); 3] = [
+        |facts| facts.data_sizes = vec![54, 202],
+        |facts| facts.to = Address::User,
+        |facts| facts.exclude = 3,
+    ];
+    for change in changes {
+        let mut other = sample::fanout();
+        change(&mut other.scenario);
+        let comparison = Comparison::of(vec![run("old", 2.0, 4_000), wrap(other.clone())]);
+        assert_eq!(comparison.groups.len(), 2, "{:?}", other.scenario);
+        assert_ne!(comparison.groups[0].work, comparison.groups[1].work);
+    }
+    // A report from before there were any of these did none of them.
+    let mut before = serde_json::to_value(Report::Fanout(Box::new(sample::fanout()))).expect("plain data");
+    let facts = before["scenario"].as_object_mut().expect("facts");
+    assert!(facts.remove("to").is_some() && facts.remove("exclude").is_some());
+    let before: Report = serde_json::from_value(before).expect("a report");
+    assert!(is_same_work(&before, &wrap(sample::fanout()).report));
 }
 
 #[test]

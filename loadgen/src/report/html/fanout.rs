@@ -26,6 +26,7 @@ pub(super) fn title(run: &Fanout) -> String {
         (duplicate, "delivered twice"),
         (out_of_order, "out of order"),
         (run.strangers, "delivered to strangers"),
+        (run.to_excluded, "delivered to the excluded"),
         (run.altered, "altered"),
     ];
     let wrongs = wrongs.iter().filter(|wrong| wrong.0 > 0);
@@ -69,11 +70,11 @@ fn summary(run: &Fanout) -> String {
     let scenario = &run.scenario;
     let seconds = significant(run.seconds);
     let mut text = format!(
-        "{}; {}. {} publications of {} B in {seconds} s made {} deliveries.",
+        "{}; {}. {} publications of {} in {seconds} s made {} deliveries.",
         scenario.clients_in_words(),
         scenario.pace_in_words(),
         told(run.publications),
-        scenario.data_bytes,
+        scenario.sizes_in_words(),
         told(run.deliveries),
     );
     if let Some(Percentiles { p50_us, p99_us, .. }) = run.to_member {
@@ -394,7 +395,7 @@ fn scenario(run: &Fanout) -> String {
     let mut rows = vec![
         ("Server", format!("{} ({})", scenario.target, scenario.dialect)),
         ("Clients", scenario.clients_in_words()),
-        ("Publications", format!("{} B of data, {}", scenario.data_bytes, scenario.pace_in_words())),
+        ("Publications", format!("{} of data, {}", scenario.sizes_in_words(), scenario.pace_in_words())),
         ("Published through", scenario.publish.clone()),
     ];
     let troubles = scenario.troubles_in_words();

@@ -1,8 +1,9 @@
 //! A server with faults on purpose: WebSocket at `/ws` (Ignis), `/topics` (topic-session) and `/raw/ROOM`, and `POST`
 //! to any path, on blocking threads.
 //!
-//! Its faults touch the first member and messages only, never probes. Whatever is published, every member receives
-//! the stamps in it, rooms or not. It shares no code with the generator.
+//! Its faults touch the first recipient and messages only, never probes. Whatever is published, every member receives
+//! the stamps in it, rooms or not, unless it is a message of Ignis to a client or a user, or leaves clients out. It
+//! shares no code with the generator.
 
 pub mod post;
 pub mod redis;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::post::{Answers, Posts};
 
@@ -44,6 +45,10 @@ pub enum Fault {
     Slow,
     /// Messages are delivered one every 5 ms, however fast they come.
     Sluggish,
+    /// Every tenth message reaches all members, whomever it is for.
+    Leak,
+    /// Clients are told neither an id nor their user.
+    Nameless,
     /// Every third upgrade is answered with 503.
     Overloaded,
     /// Upgrades are not answered.
@@ -52,12 +57,31 @@ pub enum Fault {
     Clingy,
 }
 
+#[derive(Debug)]
+struct Member {
+    stream: TcpStream,
+    id: String,
+    user: String,
+    has_joined: bool,
+}
+
+/// Whom a message is for.
+#[derive(Clone, Debug, Default)]
+enum Recipients {
+    /// All who have joined.
+    #[default]
+    All,
+    AllBut(Vec<String>),
+    Client(String),
+    User(String),
+}
+
 #[derive(Debug, Default)]
 struct Members {
-    streams: Vec<TcpStream>,
+    list: Vec<Member>,
     messages: u32,
     held_back: Option<Vec<u8>>,
-    queued: VecDeque<String>,
+    queued: VecDeque<(String, Recipients)>,
 }
 
 /// A server, which lives as long as the process.
@@ -90,8 +114,8 @@ impl Fake {
                 loop {
                     thread::sleep(Duration::from_millis(5));
                     let mut members = members.lock().expect("no panic");
-                    if let Some(message) = members.queued.pop_front() {
-                        members.publish(&message, Fault::None);
+                    if let Some((message, recipients)) = members.queued.pop_front() {
+                        members.publish(&message, &recipients, Fault::None);
                     }
                 }
             });
@@ -112,16 +136,26 @@ impl Fake {
         &self.posts
     }
 
-    /// Sends the members a message for every stamp in a text.
+    /// Sends members a message for every stamp in a text, which may be a message of Ignis or an array of such.
     pub fn deliver(&self, text: &str) -> Option<()> {
+        match serde_json::from_str::<Value>(text) {
+            Ok(Value::Array(messages)) => messages
+                .iter()
+                .try_for_each(|message| self.deliver_to(&message.to_string(), &recipients(message))),
+            Ok(message) => self.deliver_to(text, &recipients(&message)),
+            Err(_) => self.deliver_to(text, &Recipients::All),
+        }
+    }
+
+    fn deliver_to(&self, text: &str, recipients: &Recipients) -> Option<()> {
         for (at, _) in text.match_indices("lg1") {
             let end = text[at..].find(|char: char| !char.is_ascii_alphanumeric());
             let stamp = &text[at..end.map_or(text.len(), |end| at + end)];
             let message = format!(r#"{{"event":"loadgen","data":"{stamp}"}}"#);
             let mut members = self.members.lock().expect("no panic");
             match self.fault {
-                Fault::Sluggish => members.later(message),
-                fault => members.publish(&message, fault)?,
+                Fault::Sluggish => members.later(message, recipients.clone()),
+                fault => members.publish(&message, recipients, fault)?,
             }
         }
         Some(())
@@ -155,6 +189,18 @@ impl Fake {
     }
 }
 
+fn recipients(message: &Value) -> Recipients {
+    let target = || message["target"].as_str().expect("a target").to_owned();
+    match (message["type"].as_str(), message["exclude"].as_array()) {
+        (Some("client"), None) => Recipients::Client(target()),
+        (Some("user"), None) => Recipients::User(target()),
+        (Some("room"), Some(ids)) => {
+            Recipients::AllBut(ids.iter().map(|id| id.as_str().expect("a client id").to_owned()).collect())
+        }
+        _ => Recipients::All,
+    }
+}
+
 fn accept(stream: &mut TcpStream) -> Option<()> {
     let accept = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
     let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ";
@@ -166,7 +212,7 @@ fn serve_raw(mut reader: BufReader<TcpStream>, path: &str, members: &Mutex<Membe
     let mut stream = reader.get_ref().try_clone().ok()?;
     let hello = read_frame(&mut reader)?;
     assert_eq!(format!("/raw/{}", String::from_utf8_lossy(&hello)), path, "the room, twice");
-    members.lock().expect("no panic").streams.push(stream.try_clone().ok()?);
+    members.lock().expect("no panic").add(&stream, "", true)?;
     stream.write_all(&frame(1, br#"{"state":"welcome"}"#)).ok()?;
     while read_frame(&mut reader).is_some() {}
     None
@@ -185,7 +231,7 @@ fn serve_topic(mut reader: BufReader<TcpStream>, members: &Mutex<Members>) -> Op
             ("authorization", "good") => say(r#"{"action":"session","message":"session authenticated"}"#)?,
             ("authorization", _) => say(r#"{"action":"session","message":"session unauthorized"}"#)?,
             ("subscribe", _) => {
-                members.lock().expect("no panic").streams.push(reader.get_ref().try_clone().ok()?);
+                members.lock().expect("no panic").add(reader.get_ref(), "", true)?;
                 say(r#"{"action":"subscribe","message":"context subscribed"}"#)?;
             }
             (action, _) => panic!("the generator does not ask for {action}"),
@@ -195,6 +241,7 @@ fn serve_topic(mut reader: BufReader<TcpStream>, members: &Mutex<Members>) -> Op
 
 fn serve_member(mut reader: BufReader<TcpStream>, fault: Fault, members: &Mutex<Members>) -> Option<()> {
     let mut stream = reader.get_ref().try_clone().ok()?;
+    let mut own_id = String::new();
     loop {
         let Some(text) = read_frame(&mut reader) else {
             if fault == Fault::Clingy {
@@ -217,11 +264,20 @@ fn serve_member(mut reader: BufReader<TcpStream>, fault: Fault, members: &Mutex<
                     ))
                     .ok()?;
             }
-            Some("authenticate") => {
+            Some("authenticate") if fault == Fault::Nameless => {
                 stream.write_all(&frame(1, br#"{"event":"connected","data":{"id":"x"}}"#)).ok()?;
             }
+            Some("authenticate") => {
+                let user = message["data"]["userId"].as_str().expect("a user");
+                own_id = members.lock().expect("no panic").add(&stream, user, false)?;
+                let data = json!({ "id": own_id, "userId": user });
+                let connected = format!(r#"{{"event":"connected","data":{data}}}"#);
+                stream.write_all(&frame(1, connected.as_bytes())).ok()?;
+            }
             Some("join") if fault != Fault::Deaf => {
-                members.lock().expect("no panic").streams.push(stream.try_clone().ok()?);
+                let mut members = members.lock().expect("no panic");
+                let own = members.list.iter_mut().find(|member| member.id == own_id);
+                own.expect("who joins has authenticated").has_joined = true;
             }
             _ => {}
         }
@@ -252,34 +308,61 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match u8::try_from(payload.len()) {
         Ok(short @ 0..126) => frame.push(short),
-        _ => {
-            frame.push(126);
-            frame.extend((payload.len() as u16).to_be_bytes());
-        }
+        _ => match u16::try_from(payload.len()) {
+            Ok(medium) => {
+                frame.push(126);
+                frame.extend(medium.to_be_bytes());
+            }
+            Err(_) => {
+                frame.push(127);
+                frame.extend((payload.len() as u64).to_be_bytes());
+            }
+        },
     }
     frame.extend(payload);
     frame
 }
 
+impl Recipients {
+    fn concern(&self, member: &Member) -> bool {
+        match self {
+            Self::All => member.has_joined,
+            Self::AllBut(ids) => member.has_joined && !ids.contains(&member.id),
+            Self::Client(id) => member.id == *id,
+            Self::User(user) => member.user == *user,
+        }
+    }
+}
+
 impl Members {
+    /// Adds a member and returns the id it has been given.
+    fn add(&mut self, stream: &TcpStream, user: &str, has_joined: bool) -> Option<String> {
+        let id = format!("00000000-0000-4000-8000-{:012x}", self.list.len());
+        let stream = stream.try_clone().ok()?;
+        self.list.push(Member { stream, id: id.clone(), user: user.to_owned(), has_joined });
+        Some(id)
+    }
+
     /// Queues a message; probes overtake, so that a phase can begin.
-    fn later(&mut self, message: String) {
+    fn later(&mut self, message: String, recipients: Recipients) {
         if message.contains("\"lg1p") {
-            self.queued.push_front(message)
+            self.queued.push_front((message, recipients))
         } else {
-            self.queued.push_back(message)
+            self.queued.push_back((message, recipients))
         }
     }
 
-    fn publish(&mut self, message: &str, fault: Fault) -> Option<()> {
+    fn publish(&mut self, message: &str, recipients: &Recipients, fault: Fault) -> Option<()> {
         let whole = frame(1, message.as_bytes());
         let is_probe = message.contains("\"lg1p");
         self.messages += u32::from(!is_probe);
         let is_tenth = !is_probe && self.messages % 10 == 5;
-        for (member, stream) in self.streams.iter_mut().enumerate() {
+        let is_leaking = fault == Fault::Leak && is_tenth;
+        let concerned = self.list.iter_mut().filter(|member| is_leaking || recipients.concern(member));
+        for (place, Member { stream, .. }) in concerned.enumerate() {
             let mut frames = vec![whole.clone()];
             match fault {
-                _ if member > 0 || is_probe => {}
+                _ if place > 0 || is_probe => {}
                 Fault::Drop if is_tenth => frames.clear(),
                 Fault::Repeat if is_tenth => frames.push(whole.clone()),
                 Fault::Alter if is_tenth => frames[0] = frame(1, message.replace("xx", "x").as_bytes()),
