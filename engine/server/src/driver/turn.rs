@@ -446,6 +446,8 @@ impl Core {
             Effect::UserDown(mount, user) => directory.user_down(mount, &user, shard),
             Effect::RoomUp(mount, room) => directory.room_up(mount, room, shard),
             Effect::RoomDown(mount, room) => directory.room_down(mount, &room, shard),
+            Effect::DeflateUp(mount) => directory.deflate_up(mount, shard),
+            Effect::DeflateDown(mount) => directory.deflate_down(mount, shard),
             Effect::AwaitWritable(id) => self.await_writable.push(id),
             Effect::Fin(id) => self.shut(id, libc::SHUT_WR),
             Effect::Drop(id) => {
@@ -522,7 +524,7 @@ fn frame_len(letter: &Mail) -> usize {
         Mail::Room { frame, .. }
         | Mail::Broadcast { frame, .. }
         | Mail::Direct { frame, .. }
-        | Mail::User { frame, .. } => frame.len(),
+        | Mail::User { frame, .. } => frame.plain.len(),
         Mail::Verdict(_) | Mail::Kick { .. } | Mail::Query { .. } | Mail::Drain { .. } => 0,
     }
 }
