@@ -227,6 +227,11 @@ impl Shard {
         }
     }
 
+    /// Whether the connection agreed on permessage-deflate: what it sends may come to a thousand times as much.
+    pub fn deflates(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.deflates)
+    }
+
     /// Whether no connection is left.
     pub fn is_empty(&self) -> bool {
         self.conns.is_empty()

@@ -1,5 +1,6 @@
 //! 42 to 45: compressed messages that inflate to too much or to nothing, and windows of every size.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use shardcast_tests::client::{Client, Received, masked_frame, opcode};
@@ -65,21 +66,34 @@ fn attack_42_bombs_end_at_the_limit_before_authentication() {
 #[test]
 fn attack_43_bombs_just_under_the_limit_at_full_rate_do_not_stall_others() {
     const BOMBS: usize = 2_000;
+    /// Generous: an unoptimised server on a machine that others use.
+    const PONG_WITHIN: Duration = Duration::from_secs(2);
     let mut arena = arena();
     // The worst that is cheap to send: white space that the JSON scanner has to walk through.
     let bomb = compressed(&deflated(&vec![b' '; MESSAGE_BYTES_MAX]));
     arena.attack("43", &[("messages_malformed", BOMBS as u64)], |arena| {
-        let mut client = deflating(arena);
-        let begun = Instant::now();
-        for _ in 0..BOMBS / 100 {
-            client.send_raw(&bomb.repeat(100)).expect("sending");
-        }
-        for _ in 0..BOMBS {
-            assert_eq!(client.recv(), text(NOT_JSON_ANSWER));
-        }
-        let each = begun.elapsed() / BOMBS as u32;
-        assert!(each < Duration::from_millis(20), "{each:?} a bomb");
-        client.leave();
+        let mut other = arena.ws();
+        let mut longest = Duration::ZERO;
+        thread::scope(|scope| {
+            let bomber = scope.spawn(|| {
+                let mut client = deflating(arena);
+                for _ in 0..BOMBS / 100 {
+                    client.send_raw(&bomb.repeat(100)).expect("sending");
+                }
+                for _ in 0..BOMBS {
+                    assert_eq!(client.recv(), text(NOT_JSON_ANSWER));
+                }
+                client.leave();
+            });
+            while !bomber.is_finished() {
+                let asked = Instant::now();
+                other.settle();
+                longest = longest.max(asked.elapsed());
+            }
+        });
+        println!("longest wait for a pong: {longest:?}");
+        assert!(longest < PONG_WITHIN, "{longest:?} for a pong beside the bombs");
+        other.leave();
     });
     arena.end();
 }

@@ -30,6 +30,8 @@ use crate::status::ShardStatus;
 
 /// Bytes of one read; the buffer is the shard's, not the connection's.
 const SCRATCH_LEN: usize = 64 << 10;
+/// Bytes of one read of a connection that may compress: each may come to a thousand.
+const DEFLATED_READ_LEN: usize = 4 << 10;
 /// Reads of one connection before the others get their turn.
 const READS_PER_WAKE: usize = 4;
 /// Letters of one turn, and how many bytes of frames they may carry together: both keep a turn short.
@@ -343,17 +345,18 @@ impl Core {
     /// Reads a bounded number of times and feeds the shard.
     fn receive(&mut self, turns: &Turns, id: ConnId, fd: RawFd) -> Reading {
         let now = turns.clock.now();
+        let read_len = if self.shard.deflates(id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
         for _ in 0..READS_PER_WAKE {
+            let scratch = &mut self.scratch[..read_len];
             // SAFETY: the buffer is ours and as long as said; the call does not keep it.
-            let received = unsafe {
-                libc::recv(fd, self.scratch.as_mut_ptr().cast(), self.scratch.len(), libc::MSG_DONTWAIT)
-            };
+            let received =
+                unsafe { libc::recv(fd, scratch.as_mut_ptr().cast(), scratch.len(), libc::MSG_DONTWAIT) };
             if received > 0 {
                 self.feed(turns, now, id, received as usize);
                 if self.is_dropped(id) {
                     return Reading::Over;
                 }
-                if (received as usize) < SCRATCH_LEN {
+                if (received as usize) < read_len {
                     break;
                 }
                 continue;
