@@ -39,13 +39,13 @@ fn encode_128(text: String) -> (Vec<u8>, String) {
 fn decoded() -> (Assembler, Vec<u8>) {
     let mut assembler = Assembler::default();
     let mut bytes = messages::client_frame(&messages::text(TEXT_BYTES));
-    assert!(assembler.next(&mut bytes, &LIMITS).is_ok());
+    assert!(assembler.next(&mut bytes, &LIMITS, None).is_ok());
     (assembler, bytes)
 }
 
 #[library_benchmark(setup = decoded)]
 fn decode_128((mut assembler, mut bytes): (Assembler, Vec<u8>)) -> (Assembler, Vec<u8>) {
-    assert!(black_box(assembler.next(black_box(&mut bytes), &LIMITS)).is_ok());
+    assert!(black_box(assembler.next(black_box(&mut bytes), &LIMITS, None)).is_ok());
     (assembler, bytes)
 }
 

@@ -1,9 +1,10 @@
-//! Codecs: frames by size, the Redis envelope, a client's message.
+//! Codecs: frames by size, compression, the Redis envelope, a client's message.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use shardcast_bench::messages::{self, MASK};
+use shardcast_wire::deflate::{Compressor, Inflater};
 use shardcast_wire::frame;
 use shardcast_wire::ignis::{self, envelope};
 use shardcast_wire::message::{Assembler, Limits};
@@ -30,7 +31,27 @@ fn frames(c: &mut Criterion) {
         let mut bytes = messages::client_frame(text);
         let mut assembler = Assembler::default();
         group.bench_function(BenchmarkId::new("decode", size), |b| {
-            b.iter(|| assembler.next(black_box(&mut bytes), &limits).is_ok_and(|(_, found)| found.is_some()));
+            b.iter(|| {
+                assembler.next(black_box(&mut bytes), &limits, None).is_ok_and(|(_, found)| found.is_some())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn compression(c: &mut Criterion) {
+    let (mut compressor, mut inflater) = (Compressor::default(), Inflater::default());
+    let mut group = c.benchmark_group("deflate");
+    for size in [256, 1_024, 16_384] {
+        let frame = frame::text(&messages::records(size));
+        let compressed = compressor.compress(&frame).expect("records get smaller");
+        let (header_len, _) = frame::frame_len(&compressed).expect("a header");
+        group.throughput(Throughput::Bytes(size as u64));
+        group.bench_function(BenchmarkId::new("compress", size), |b| {
+            b.iter(|| compressor.compress(black_box(&frame)));
+        });
+        group.bench_function(BenchmarkId::new("inflate", size), |b| {
+            b.iter(|| inflater.inflate(black_box(&compressed[header_len..]), size).is_ok());
         });
     }
     group.finish();
@@ -67,6 +88,6 @@ fn client_messages(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = shardcast_bench::settings();
-    targets = frames, envelopes, client_messages
+    targets = frames, compression, envelopes, client_messages
 }
 criterion_main!(benches);

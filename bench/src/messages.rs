@@ -15,6 +15,19 @@ pub fn text(size: usize) -> String {
     "x".repeat(size)
 }
 
+/// JSON of `size` bytes that compresses as much as JSON usually does: names that repeat, numbers that do not.
+pub fn records(size: usize) -> String {
+    let mut text = String::from(r#"{"event":"price","data":["#);
+    let mut number = 1u32;
+    while text.len() < size {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let (id, price) = (number >> 15, number >> 17);
+        text.push_str(&format!(r#"{{"id":{id},"symbol":"ACME","price":{price}}},"#));
+    }
+    text.truncate(size);
+    text
+}
+
 /// A text message to a client in one frame.
 pub fn server_frame() -> Bytes {
     Bytes::from(frame::text(&text(TEXT_BYTES)))
@@ -56,7 +69,7 @@ mod tests {
         let mut bytes = client_frame(&text(TEXT_BYTES));
         for _ in 0..3 {
             let len = bytes.len();
-            let (used, inbound) = assembler.next(&mut bytes, &limits).expect("a good frame");
+            let (used, inbound) = assembler.next(&mut bytes, &limits, None).expect("a good frame");
             assert_eq!(used, len);
             assert!(matches!(inbound, Some(Inbound::Text(text)) if text.len() == TEXT_BYTES));
         }

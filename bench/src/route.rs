@@ -97,7 +97,7 @@ impl Letter {
 
     /// A copy to post.
     pub fn copy(&self) -> Mail {
-        let (room, frame) = (self.room.clone(), self.frame.clone());
+        let (room, frame) = (self.room.clone(), self.frame.clone().into());
         Mail::Room { mount: MOUNT, room, own: None, frame, exclude: None }
     }
 }

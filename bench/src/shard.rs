@@ -61,7 +61,7 @@ impl Bench {
             mount: MountId(0),
             room: room.clone(),
             own: None,
-            frame: frame.clone(),
+            frame: frame.clone().into(),
             exclude: exclude.cloned(),
         };
         self.shard.handle_mail(NOW, mail);
@@ -154,6 +154,7 @@ fn config() -> ShardConfig {
         mounts: vec![Mount {
             path: "/ws".to_owned(),
             dialect: Dialect::Ignis(ignis),
+            compression: false,
             messages: message::Limits { message_bytes_max: 131_072, fragments_max: 1_024 },
             outbox_bytes_max: 16 << 20,
             outbox_messages_max: 262_144,

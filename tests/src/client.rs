@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::deflate;
+
 /// How long the client waits for something that should arrive at once: long, as other tests share the machine.
 pub const REPLY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -24,6 +26,7 @@ const SAMPLE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
 
 /// What `fence` sends, and the message an Ignis server answers it with in any state.
 const NOT_JSON: &str = "{";
@@ -303,6 +306,40 @@ impl Client {
                 Err(NoFrame::Eof) if !self.unread.is_empty() => return Err(NoFrame::Cut),
                 outcome => outcome?,
             }
+        }
+    }
+
+    /// Connects and upgrades at `path` with an offer of permessage-deflate, which must be accepted.
+    ///
+    /// # Panics
+    /// As [`Client::connect`], and when the offer is not accepted.
+    pub fn connect_deflating(address: SocketAddr, path: &str) -> Self {
+        let mut client = Self::open(address);
+        let response = client.upgrade(path, deflate::OFFER);
+        assert_eq!(response.status, 101, "no upgrade at {path}: {response:?}");
+        assert_eq!(response.header("Sec-WebSocket-Extensions"), Some(deflate::AGREED), "{}", response.head);
+        client
+    }
+
+    /// Sends a compressed text message.
+    ///
+    /// # Panics
+    /// When the server has ended the connection or does not read.
+    pub fn send_deflated(&mut self, text: &str) {
+        let frame = masked_frame(FIN | RSV1 | opcode::TEXT, &deflate::deflated(text.as_bytes()));
+        self.send_raw(&frame).expect("sending a compressed message");
+    }
+
+    /// The next message, which must be a compressed text of at most `bytes_max` bytes.
+    ///
+    /// # Panics
+    /// When anything else happens.
+    pub fn recv_deflated(&mut self, bytes_max: usize) -> String {
+        match self.frame_within(REPLY_WITHIN) {
+            Ok(Frame { first_byte, payload }) if first_byte == FIN | RSV1 | opcode::TEXT => {
+                String::from_utf8(deflate::inflated(&payload, bytes_max)).expect("UTF-8 text")
+            }
+            other => panic!("expected a compressed text message, received {other:?}"),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod bun;
 pub mod bystander;
 pub mod client;
 pub mod conformance;
+pub mod deflate;
 pub mod http;
 pub mod ports;
 pub mod process;

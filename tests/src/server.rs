@@ -40,16 +40,20 @@ const ORDINARY: &[&str] = &[
     "accepted",
     "api_emitted",
     "auth_accepted",
+    "bytes_inflated",
     "bytes_received",
     "bytes_sent",
     "clients",
     "conns",
+    "deflate_agreed",
+    "deflating",
     "dropped_disconnected",
     "frames_sent",
     "handed_off",
     "input_bytes",
     "joins",
     "leaves",
+    "messages_inflated",
     "messages_received",
     "outbox_bytes",
     "pings_sent",
@@ -64,7 +68,7 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 5] = ["clients", "conns", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 6] = ["clients", "conns", "deflating", "input_bytes", "outbox_bytes", "rooms"];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.

@@ -18,7 +18,7 @@ fn poison() -> Mail {
         mount: MountId(200),
         room: Arc::from("x"),
         own: None,
-        frame: Default::default(),
+        frame: bytes::Bytes::new().into(),
         exclude: None,
     }
 }

@@ -89,6 +89,8 @@ fn every_seed_agrees_with_the_model() {
         "hang_ups",
         "kicked",
         "shed_input",
+        "deflate_agreed",
+        "messages_inflated",
     ] {
         assert!(sum.counter(name) > 0, "{name} never happened in {seeds} seeds");
     }

@@ -5,6 +5,7 @@
 //! shard by one turn; a `connected` frame is written only after the client can be found here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use shardcast_shard::{ClientRef, MountId, ShardId};
@@ -35,7 +36,23 @@ impl ShardSet {
         })
     }
 
-    fn with(self, shard: ShardId) -> Self {
+    /// Every shard there can be.
+    pub fn all() -> Self {
+        Self(u128::MAX)
+    }
+
+    /// Whether there is one in both.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// A set of one.
+    pub fn of(shard: ShardId) -> Self {
+        Self::default().with(shard)
+    }
+
+    /// With one more.
+    pub fn with(self, shard: ShardId) -> Self {
         Self(self.0 | 1 << shard.0)
     }
 
@@ -49,6 +66,9 @@ impl ShardSet {
 struct Names {
     users: DashMap<UserId, ShardSet>,
     rooms: DashMap<Arc<str>, ShardSet>,
+    /// Shards with connections that agreed on permessage-deflate, 64 a word: read at every publication, written when
+    /// the first of a shard comes and the last one goes.
+    deflating: [AtomicU64; 2],
 }
 
 /// The directory of a process. Its maps are hashed under random keys.
@@ -122,6 +142,24 @@ impl Directory {
         self.names(mount).rooms.get(room).map(|entry| (entry.key().clone(), *entry))
     }
 
+    /// A shard has connections that agreed on permessage-deflate.
+    pub fn deflate_up(&self, mount: MountId, shard: ShardId) {
+        let [word, bit] = place(shard);
+        self.names(mount).deflating[word].fetch_or(1 << bit, Ordering::Relaxed);
+    }
+
+    /// A shard has none any more.
+    pub fn deflate_down(&self, mount: MountId, shard: ShardId) {
+        let [word, bit] = place(shard);
+        self.names(mount).deflating[word].fetch_and(!(1 << bit), Ordering::Relaxed);
+    }
+
+    /// The shards with connections that agreed on permessage-deflate. When it is late, they get a message plain.
+    pub fn deflating(&self, mount: MountId) -> ShardSet {
+        let [low, high] = &self.names(mount).deflating;
+        ShardSet(u128::from(low.load(Ordering::Relaxed)) | u128::from(high.load(Ordering::Relaxed)) << 64)
+    }
+
     /// How many rooms have members.
     pub fn rooms_len(&self) -> usize {
         self.mounts.iter().map(|names| names.rooms.len()).sum()
@@ -135,7 +173,8 @@ impl Directory {
     /// A shard lost everything it had: nobody is there any more.
     pub fn forget_shard(&self, shard: ShardId) {
         self.clients.retain(|_, (_, at)| at.shard != shard);
-        for names in &self.mounts {
+        for (index, names) in self.mounts.iter().enumerate() {
+            self.deflate_down(MountId(index as u8), shard);
             let keep = |shards: &mut ShardSet| {
                 *shards = shards.without(shard);
                 !shards.is_empty()
@@ -148,6 +187,12 @@ impl Directory {
     fn names(&self, mount: MountId) -> &Names {
         &self.mounts[mount.0 as usize]
     }
+}
+
+/// The word and bit of a shard.
+fn place(shard: ShardId) -> [usize; 2] {
+    let index = usize::from(shard.0);
+    [index / 64, index % 64]
 }
 
 #[cfg(test)]
@@ -168,5 +213,22 @@ mod tests {
         }
         assert_eq!(directory.room(mount, "r"), None);
         assert_eq!(directory.rooms_len(), 0);
+    }
+
+    #[test]
+    fn shards_that_deflate_are_known_until_they_do_not_or_are_forgotten() {
+        let directory = Directory::new(2);
+        let mount = MountId(1);
+        let shards = || directory.deflating(mount).iter().map(|shard| shard.0).collect::<Vec<_>>();
+        for shard in [0, 63, 64, 127] {
+            directory.deflate_up(mount, ShardId(shard));
+        }
+        assert_eq!(shards(), [0, 63, 64, 127]);
+        assert!(directory.deflating(MountId(0)).is_empty());
+        directory.deflate_down(mount, ShardId(64));
+        directory.forget_shard(ShardId(0));
+        assert_eq!(shards(), [63, 127]);
+        assert!(directory.deflating(mount).meets(ShardSet::of(ShardId(63))));
+        assert!(!directory.deflating(mount).meets(ShardSet::of(ShardId(62))));
     }
 }

@@ -5,6 +5,7 @@
 #![warn(unreachable_pub)]
 
 pub mod cli;
+pub mod compression;
 pub mod config;
 pub mod control;
 pub mod directory;

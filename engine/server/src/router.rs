@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shardcast_shard::{ClientRef, Mail, MountId, ShardId};
+use shardcast_shard::{ClientRef, Forms, Mail, MountId, ShardId};
 use shardcast_wire::ignis::{ClientId, UserId};
 
+use crate::compression::Compression;
 use crate::directory::{Directory, ShardSet};
 use crate::mailbox::MailSender;
 
@@ -44,17 +45,18 @@ pub struct Routed {
     pub refused: u32,
 }
 
-/// Finds shards by the directory and posts to their mailboxes.
+/// Finds shards by the directory, compresses for those who want it, and posts to their mailboxes.
 #[derive(Debug)]
 pub struct Router {
     directory: Arc<Directory>,
     shards: Vec<MailSender>,
+    compression: Compression,
 }
 
 impl Router {
-    /// Shard `i` is reached through `shards[i]`.
+    /// Shard `i` is reached through `shards[i]`. Compresses nothing unless told.
     pub fn new(directory: Arc<Directory>, shards: Vec<MailSender>) -> Self {
-        Self { directory, shards }
+        Self { directory, shards, compression: Compression::default() }
     }
 
     /// The directory it routes by.
@@ -72,29 +74,44 @@ impl Router {
         &self.shards[id.0 as usize]
     }
 
+    /// Compresses what `compression` says.
+    #[must_use]
+    pub fn compressing(self, compression: Compression) -> Self {
+        Self { compression, ..self }
+    }
+
+    /// What publications it compresses.
+    pub fn compression(&self) -> &Compression {
+        &self.compression
+    }
+
     /// Posts a publication to the shards concerned. Publications of one thread reach each shard in order.
     pub fn publish(&self, publication: &Publication) -> Routed {
         let Publication { mount, target, frame, exclude } = publication;
-        let (mount, frame) = (*mount, frame.clone());
+        let mount = *mount;
         match target {
             Target::Broadcast => {
                 let exclude = self.resolve(exclude);
+                let frame = self.forms(mount, frame, ShardSet::all());
                 self.post_all(self.shards.iter(), || Mail::Broadcast {
                     mount,
                     frame: frame.clone(),
                     exclude: exclude.clone(),
                 })
             }
-            Target::Room(name) => self.publish_to_room(mount, name, &frame, self.resolve(exclude)),
+            Target::Room(name) => self.publish_to_room(mount, name, frame, self.resolve(exclude)),
             Target::Client(id) => match self.directory.client(*id) {
                 Some((home, at)) if home == mount => {
+                    let frame = self.forms(mount, frame, ShardSet::of(at.shard));
                     let to = std::iter::once(self.shard(at.shard));
                     self.post_all(to, || Mail::Direct { conn: at.conn, frame: frame.clone() })
                 }
                 _ => Routed::default(),
             },
             Target::User(user) => {
-                let to = self.directory.user(mount, user).iter().map(|shard| self.shard(shard));
+                let shards = self.directory.user(mount, user);
+                let frame = self.forms(mount, frame, shards);
+                let to = shards.iter().map(|shard| self.shard(shard));
                 self.post_all(to, || Mail::User { mount, user: user.clone(), frame: frame.clone() })
             }
         }
@@ -111,20 +128,22 @@ impl Router {
         let own = own.filter(|(home, _)| *home == mount).map(|(_, at)| at);
         let (room, members) =
             self.directory.room(mount, name).unwrap_or_else(|| (Arc::from(name), ShardSet::default()));
+        let shards = own.map_or(members, |at| members.with(at.shard));
+        let frame = self.forms(mount, frame, shards);
         let mut routed = Routed::default();
-        let mut post = |shard: ShardId, own| {
+        for shard in shards.iter() {
+            let own = own.filter(|at| at.shard == shard).map(|at| at.conn);
             let (room, frame, exclude) = (room.clone(), frame.clone(), exclude.clone());
             routed.count(self.shard(shard).post(Mail::Room { mount, room, own, frame, exclude }));
-        };
-        for shard in members.iter() {
-            post(shard, own.filter(|at| at.shard == shard).map(|at| at.conn));
-        }
-        if let Some(at) = own
-            && !members.iter().any(|shard| shard == at.shard)
-        {
-            post(at.shard, Some(at.conn));
         }
         routed
+    }
+
+    /// A frame for these shards: compressed if one of them has connections that take it so.
+    fn forms(&self, mount: MountId, plain: &Bytes, shards: ShardSet) -> Forms {
+        let is_wanted = self.directory.deflating(mount).meets(shards);
+        let deflated = if is_wanted { self.compression.compress(mount, plain) } else { None };
+        Forms { plain: plain.clone(), deflated }
     }
 
     fn post_all<'a>(&self, to: impl Iterator<Item = &'a MailSender>, mail: impl Fn() -> Mail) -> Routed {

@@ -27,6 +27,7 @@ use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig,
 use shardcast_wire::{http, message};
 use tokio::sync::{mpsc, watch};
 
+use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
 use crate::directory::Directory;
@@ -117,7 +118,8 @@ impl Server {
 
         let (senders, receivers) = mailboxes(shard_count, config.limits.mailbox_max)?;
         let directory = Arc::new(Directory::new(config.mounts.len()));
-        let router = Arc::new(Router::new(directory, senders.clone()));
+        let router = Router::new(directory, senders.clone());
+        let router = Arc::new(router.compressing(compression(config)));
         let (stop, stopped) = watch::channel(false);
         let server_id = uuid::Uuid::new_v4().to_string();
         let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
@@ -357,6 +359,11 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
     }
 }
 
+fn compression(config: &Config) -> Compression {
+    let least = |mount: &config::Mount| mount.compression.then_some(mount.compression_bytes_min);
+    Compression::new(config.mounts.iter().map(least).collect())
+}
+
 fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
     let ms = |duration: Duration| duration.as_millis() as u64;
     let dialect = match mount.dialect {
@@ -373,6 +380,7 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
     Mount {
         path: mount.path.clone(),
         dialect,
+        compression: mount.compression,
         messages: message::Limits {
             message_bytes_max: mount.message_bytes_max,
             fragments_max: u32::try_from(mount.fragments_max).unwrap_or(u32::MAX),

@@ -4,7 +4,8 @@
 //! a **path**: the sequence of feeds it follows, where it joined or left them, frames meant for it alone
 //! and frames it is excluded from. Paths are nodes of a trie, so two connections in the same rooms share
 //! their path, and with it the **burst**: the bytes of all its frames in order, written to each socket by
-//! one send. Publishing costs nothing per member; a turn costs one step a member and touched room.
+//! one send. Where connections agreed on permessage-deflate, a path whose frames have compressed forms has a second
+//! burst, of those. Publishing costs nothing per member; a turn costs one step a member and touched room.
 //!
 //! Invariants: frames are numbered in the order the shard accepted them and a burst holds them in that
 //! order; a frame is in a burst at most once; everything here lives for one turn except bursts that an
@@ -12,9 +13,11 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::event::Forms;
 use crate::ids::{SeededMap, seeded_map};
 use crate::rooms::RoomIndex;
 
@@ -104,6 +107,22 @@ impl Burst {
 }
 
 #[derive(Debug)]
+struct Frame {
+    plain: Bytes,
+    deflated: Option<Arc<Bytes>>,
+    kind: FrameKind,
+}
+
+impl Frame {
+    fn form(&self, deflates: bool) -> &Bytes {
+        match &self.deflated {
+            Some(deflated) if deflates => deflated,
+            _ => &self.plain,
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Feed {
     /// `None` once the room emptied.
     room: Option<RoomIndex>,
@@ -114,13 +133,14 @@ struct Feed {
 struct Node {
     parent: PathIndex,
     step: Step,
-    burst: Option<BurstIndex>,
+    /// For those who did not agree on permessage-deflate, and for those who did.
+    bursts: [Option<BurstIndex>; 2],
 }
 
 /// Everything one turn has collected. Reused from turn to turn.
 #[derive(Debug)]
 pub struct Turn {
-    frames: Vec<(Bytes, FrameKind)>,
+    frames: Vec<Frame>,
     feeds: Vec<Feed>,
     nodes: Vec<Node>,
     children: SeededMap<(PathIndex, Step), PathIndex>,
@@ -145,7 +165,7 @@ impl Turn {
         Self {
             frames: Vec::new(),
             feeds: Vec::new(),
-            nodes: vec![Node { parent: ROOT, step: Step::Without(FrameIndex(u32::MAX)), burst: None }],
+            nodes: vec![Node { parent: ROOT, step: Step::Without(FrameIndex(u32::MAX)), bursts: [None; 2] }],
             children: seeded_map(seed),
             last: None,
             bursts: Vec::new(),
@@ -153,10 +173,20 @@ impl Turn {
         }
     }
 
-    /// Takes a frame in; the next number is its place in the order of the turn.
-    pub fn add_frame(&mut self, bytes: Bytes, kind: FrameKind) -> FrameIndex {
+    /// Takes a frame in that has no compressed form; the next number is its place in the order of the turn.
+    pub fn add_frame(&mut self, plain: Bytes, kind: FrameKind) -> FrameIndex {
+        self.push_frame(Frame { plain, deflated: None, kind })
+    }
+
+    /// The same for a message that was published.
+    pub fn add_message(&mut self, message: Forms) -> FrameIndex {
+        let Forms { plain, deflated } = message;
+        self.push_frame(Frame { plain, deflated, kind: FrameKind::Message })
+    }
+
+    fn push_frame(&mut self, frame: Frame) -> FrameIndex {
         let index = FrameIndex(u32::try_from(self.frames.len()).expect("a turn is bounded"));
-        self.frames.push((bytes, kind));
+        self.frames.push(frame);
         index
     }
 
@@ -202,28 +232,37 @@ impl Turn {
             Step::Feed(_) | Step::Join(..) | Step::Leave(..) => *self.children.entry(key).or_insert(next),
         };
         if child == next {
-            self.nodes.push(Node { parent: path, step, burst: None });
+            self.nodes.push(Node { parent: path, step, bursts: [None; 2] });
         }
         self.last = Some((key, child));
         child
     }
 
-    /// The burst of a path, laid out at the first call; `None` when the path leads to nothing.
-    pub fn burst_of(&mut self, path: PathIndex) -> Option<BurstIndex> {
+    /// The burst of a path, laid out at the first call; `None` when the path leads to nothing. `deflates`: for a
+    /// connection that agreed on permessage-deflate.
+    pub fn burst_of(&mut self, path: PathIndex, deflates: bool) -> Option<BurstIndex> {
         if path == ROOT {
             return None;
         }
-        if let Some(burst) = self.nodes[path.0 as usize].burst {
+        if let Some(burst) = self.nodes[path.0 as usize].bursts[usize::from(deflates)] {
             return Some(burst);
         }
         self.lay_out(path);
-        if self.scratch.frames.is_empty() {
+        let chosen = &self.scratch.frames;
+        if chosen.is_empty() {
             return None;
         }
-        let burst = self.concatenate();
-        let index = BurstIndex(self.bursts.len() as u32);
-        self.bursts.push(Rc::new(burst));
-        self.nodes[path.0 as usize].burst = Some(index);
+        // All plain is the burst of everyone.
+        let form = deflates && chosen.iter().any(|frame| self.frames[frame.0 as usize].deflated.is_some());
+        let made = self.nodes[path.0 as usize].bursts[usize::from(form)];
+        let index = made.unwrap_or_else(|| {
+            let burst = self.concatenate(form);
+            self.bursts.push(Rc::new(burst));
+            BurstIndex((self.bursts.len() - 1) as u32)
+        });
+        let bursts = &mut self.nodes[path.0 as usize].bursts;
+        bursts[usize::from(form)] = Some(index);
+        bursts[usize::from(deflates)] = Some(index);
         Some(index)
     }
 
@@ -279,19 +318,19 @@ impl Turn {
         }
     }
 
-    fn concatenate(&self) -> Burst {
+    fn concatenate(&self, deflates: bool) -> Burst {
         let chosen = &self.scratch.frames;
         if let [one] = chosen[..] {
-            let (bytes, kind) = &self.frames[one.0 as usize];
-            return Burst::of_one(bytes.clone(), *kind);
+            let frame = &self.frames[one.0 as usize];
+            return Burst::of_one(frame.form(deflates).clone(), frame.kind);
         }
-        let len = chosen.iter().map(|f| self.frames[f.0 as usize].0.len()).sum();
+        let len = chosen.iter().map(|f| self.frames[f.0 as usize].form(deflates).len()).sum();
         let mut bytes = Vec::with_capacity(len);
         let mut frames = Vec::with_capacity(chosen.len());
         for frame in chosen {
-            let (frame_bytes, kind) = &self.frames[frame.0 as usize];
-            bytes.extend_from_slice(frame_bytes);
-            frames.push((u32::try_from(bytes.len()).expect("a turn is bounded to 4 GiB"), *kind));
+            let frame = &self.frames[frame.0 as usize];
+            bytes.extend_from_slice(frame.form(deflates));
+            frames.push((u32::try_from(bytes.len()).expect("a turn is bounded to 4 GiB"), frame.kind));
         }
         Burst { bytes: Bytes::from(bytes), frames, holders: Cell::new(0) }
     }
@@ -302,7 +341,11 @@ mod tests {
     use super::*;
 
     fn texts(turn: &mut Turn, path: PathIndex) -> String {
-        let Some(burst) = turn.burst_of(path) else { return String::new() };
+        texts_for(turn, path, false)
+    }
+
+    fn texts_for(turn: &mut Turn, path: PathIndex, deflates: bool) -> String {
+        let Some(burst) = turn.burst_of(path, deflates) else { return String::new() };
         String::from_utf8(turn.burst(burst).bytes.to_vec()).expect("text")
     }
 
@@ -328,6 +371,27 @@ mod tests {
         let only_r = turn.extend(ROOT, Step::Feed(r));
         assert_eq!(texts(&mut turn, only_r), "ac");
         assert_eq!(turn.bursts.len(), 2);
+    }
+
+    #[test]
+    fn those_who_deflate_share_a_burst_of_compressed_forms_and_the_plain_one_without_any() {
+        let form = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let mut turn = Turn::new(1);
+        let (r, s) = (turn.open_feed(RoomIndex(0)), turn.open_feed(RoomIndex(1)));
+        for (feed, plain, deflated) in [(r, "a", Some("A")), (s, "b", None), (r, "c", None)] {
+            let deflated = deflated.map(|text| Arc::new(form(text)));
+            let frame = turn.add_message(Forms { plain: form(plain), deflated });
+            turn.feed(feed, frame);
+        }
+        let only_r = turn.extend(ROOT, Step::Feed(r));
+        let only_s = turn.extend(ROOT, Step::Feed(s));
+        for (path, plain, deflated) in [(only_r, "ac", "Ac"), (only_s, "b", "b")] {
+            for _ in 0..2 {
+                assert_eq!(texts_for(&mut turn, path, true), deflated);
+                assert_eq!(texts_for(&mut turn, path, false), plain);
+            }
+        }
+        assert_eq!(turn.bursts.len(), 3, "two of the first path, one of the second");
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Conn {
     pub peer_done: bool,
     /// A ping is out and nothing came since.
     pub ping_out: bool,
+    /// It agreed on permessage-deflate.
+    pub deflates: bool,
 }
 
 /// A request head that came in pieces.
@@ -127,6 +129,7 @@ impl Conn {
             awaiting_writable: false,
             peer_done: false,
             ping_out: false,
+            deflates: false,
         }
     }
 

@@ -34,6 +34,8 @@ counters! {
     shed_input,
     /// WebSocket upgrades answered with 101.
     upgraded,
+    /// Upgrades that agreed on permessage-deflate.
+    deflate_agreed,
     /// Requests that were not upgrades, given to the control plane.
     handed_off,
     /// Request heads refused: malformed, too large, or not a valid upgrade.
@@ -60,6 +62,10 @@ counters! {
     messages_received,
     /// Bytes received, frame headers included.
     bytes_received,
+    /// Of the messages received, those that were compressed.
+    messages_inflated,
+    /// Bytes that compressed messages came to.
+    bytes_inflated,
     /// Messages that were not JSON.
     messages_malformed,
     /// Messages dropped without an answer, as the dialect demands.
@@ -106,6 +112,8 @@ counters! {
     conns,
     /// Connections authenticated (gauge).
     clients,
+    /// Connections open that agreed on permessage-deflate (gauge).
+    deflating,
     /// Rooms with members, own-id rooms not counted (gauge).
     rooms,
     /// Bytes kept alive by outboxes (gauge).

@@ -28,6 +28,23 @@ pub enum HangUp {
     Error,
 }
 
+/// A message as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forms {
+    /// A whole frame, ready to write.
+    pub plain: Bytes,
+    /// The same compressed, for connections that agreed on permessage-deflate; they get `plain` without it. Behind
+    /// one reference, since mail is copied through the mailboxes.
+    pub deflated: Option<Arc<Bytes>>,
+}
+
+impl From<Bytes> for Forms {
+    /// Without a compressed form.
+    fn from(plain: Bytes) -> Self {
+        Self { plain, deflated: None }
+    }
+}
+
 /// What crosses a thread to reach a shard. Senders never block: a full mailbox drops the letter and counts
 /// it; each variant says what recovers that.
 #[derive(Debug)]
@@ -40,8 +57,8 @@ pub enum Mail {
         room: Arc<str>,
         /// The connection of this shard whose own-id room has that name, if any.
         own: Option<ConnId>,
-        /// The frame, ready to write.
-        frame: Bytes,
+        /// The frame in its forms.
+        frame: Forms,
         /// Who does not get it.
         exclude: Option<Arc<[ClientRef]>>,
     },
@@ -49,8 +66,8 @@ pub enum Mail {
     Broadcast {
         /// Whose connections.
         mount: MountId,
-        /// The frame, ready to write.
-        frame: Bytes,
+        /// The frame in its forms.
+        frame: Forms,
         /// Who does not get it.
         exclude: Option<Arc<[ClientRef]>>,
     },
@@ -58,8 +75,8 @@ pub enum Mail {
     Direct {
         /// The receiver; gone or not yet authenticated receives nothing.
         conn: ConnId,
-        /// The frame, ready to write.
-        frame: Bytes,
+        /// The frame in its forms.
+        frame: Forms,
     },
     /// A whole frame for every connection of a user. Lost when dropped.
     User {
@@ -67,8 +84,8 @@ pub enum Mail {
         mount: MountId,
         /// The user.
         user: UserId,
-        /// The frame, ready to write.
-        frame: Bytes,
+        /// The frame in its forms.
+        frame: Forms,
     },
     /// The answer to an [`Ask`]. When dropped, the authentication timeout ends the attempt; a lost join is
     /// repeated by the client.
@@ -277,6 +294,10 @@ pub enum Effect {
     RoomUp(MountId, Arc<str>),
     /// Last member of the room on this shard is gone.
     RoomDown(MountId, Arc<str>),
+    /// First open connection of the mount on this shard that agreed on permessage-deflate.
+    DeflateUp(MountId),
+    /// The last such connection is gone.
+    DeflateDown(MountId),
     /// Call [`crate::Shard::handle_writable`] once the socket takes bytes again.
     AwaitWritable(ConnId),
     /// Send FIN; go on reading.

@@ -155,7 +155,7 @@ impl Shard {
         if conn.phase == Phase::Gone {
             return;
         }
-        let Some(burst) = self.turn.burst_of(path) else { return };
+        let Some(burst) = self.turn.burst_of(path, conn.deflates) else { return };
         if conn.outbox.is_none() {
             self.flush.batch.push(Write { conn: id, source: Source::Burst(burst) });
         } else {

@@ -57,7 +57,7 @@ fn handle_head(shard: &mut Shard, now: Now, id: ConnId, head: &Head<'_>, bytes: 
     match http::route(head, |path| mounts.iter().any(|mount| mount.path == path)) {
         Route::Upgrade(upgrade) => {
             let mount = mounts.iter().position(|mount| mount.path == upgrade.path).expect("just matched");
-            open(shard, now, id, MountId(mount as u8), &upgrade);
+            open(shard, now, id, MountId(mount as u8), upgrade);
             0
         }
         Route::Refuse(refusal) => {
@@ -83,14 +83,19 @@ fn refuse(shard: &mut Shard, now: Now, id: ConnId, error: HeadError, input: &[u8
     input.len()
 }
 
-fn open(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, upgrade: &Upgrade) {
+fn open(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, mut upgrade: Upgrade) {
     shard.counters.upgraded += 1;
-    let answer = http::switching_protocols(upgrade, &date::http_date(now.unix_ms));
+    upgrade.deflate = upgrade.deflate.filter(|_| shard.mount(mount).compression);
+    let answer = http::switching_protocols(&upgrade, &date::http_date(now.unix_ms));
     shard.send(id, Bytes::from(answer), FrameKind::Answer);
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     conn.phase = Phase::Open;
     conn.mount = mount;
     conn.since_ms = now.ms;
     conn.last_activity_ms = now.ms;
+    conn.deflates = upgrade.deflate.is_some();
+    if conn.deflates {
+        shard.deflate_up(mount);
+    }
     shard.arm(id);
 }

@@ -31,6 +31,7 @@ impl Shard {
         self.check_flush();
         self.check_ledger();
         self.check_counts();
+        self.check_deflating();
     }
 
     fn check_memberships(&self, id: ConnId, conn: &Conn) {
@@ -130,6 +131,14 @@ impl Shard {
             }
         }
         assert_eq!(self.ledger.bytes(), bytes, "the ledger and the bursts held");
+    }
+
+    fn check_deflating(&self) {
+        for (mount, &count) in self.deflating.iter().enumerate() {
+            let open = |conn: &Conn| conn.phase == Phase::Open && usize::from(conn.mount.0) == mount;
+            let found = self.conns.iter().filter(|(_, conn)| open(conn) && conn.deflates).count();
+            assert_eq!(count as usize, found, "connections of mount {mount} that deflate");
+        }
     }
 
     fn check_counts(&self) {

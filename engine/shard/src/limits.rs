@@ -41,6 +41,8 @@ pub struct Mount {
     pub path: String,
     /// The protocol spoken.
     pub dialect: Dialect,
+    /// Whether an offer of permessage-deflate is accepted.
+    pub compression: bool,
     /// Bounds of one inbound message.
     pub messages: message::Limits,
     /// What an outbox may hold before the policy acts, in bytes. A message is refused once the queue

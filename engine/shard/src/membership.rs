@@ -120,6 +120,9 @@ impl Shard {
         let was_client = std::mem::replace(&mut conn.auth, Auth::Unauthorized) == Auth::Authenticated;
         let identity = std::mem::take(&mut conn.identity);
         conn.in_own_room = false;
+        if conn.deflates {
+            self.deflate_down(mount);
+        }
         while let Some(last) = self.conns.get(id).and_then(|c| c.memberships.len().checked_sub(1)) {
             self.exit(id, last);
         }
@@ -133,6 +136,25 @@ impl Shard {
             }
         }
         self.tell_disconnected(id, mount, client_id, identity);
+    }
+
+    /// An open connection agreed on permessage-deflate.
+    pub(crate) fn deflate_up(&mut self, mount: MountId) {
+        self.counters.deflate_agreed += 1;
+        let count = &mut self.deflating[mount.0 as usize];
+        *count += 1;
+        if *count == 1 {
+            self.effects.push_back(Effect::DeflateUp(mount));
+        }
+    }
+
+    /// Such a connection is not open any more.
+    fn deflate_down(&mut self, mount: MountId) {
+        let count = &mut self.deflating[mount.0 as usize];
+        *count -= 1;
+        if *count == 0 {
+            self.effects.push_back(Effect::DeflateDown(mount));
+        }
     }
 
     fn tell_disconnected(&mut self, conn: ConnId, mount: MountId, client_id: ClientId, identity: Identity) {

@@ -1,10 +1,10 @@
 //! From a publication to the steps of those who get it.
 
-use bytes::Bytes;
 use shardcast_wire::ignis::UserId;
 
-use crate::burst::{FrameIndex, FrameKind, Step};
+use crate::burst::{FrameIndex, Step};
 use crate::conn::Conn;
+use crate::event::Forms;
 use crate::ids::{ClientRef, ConnId, MountId};
 use crate::rooms::RoomIndex;
 use crate::shard::Shard;
@@ -16,7 +16,7 @@ impl Shard {
         mount: MountId,
         name: &str,
         own: Option<ConnId>,
-        frame: Bytes,
+        frame: Forms,
         exclude: Option<&[ClientRef]>,
     ) {
         let room = self.rooms.find(mount, name);
@@ -27,7 +27,7 @@ impl Shard {
             return;
         }
         self.counters.published += 1;
-        let frame = self.turn.add_frame(frame, FrameKind::Message);
+        let frame = self.turn.add_message(frame);
         if let Some(room) = room {
             self.publish_to_feed(room, frame);
         }
@@ -48,13 +48,13 @@ impl Shard {
     }
 
     /// A frame for every connection of a user.
-    pub(crate) fn publish_to_user(&mut self, mount: MountId, user: &UserId, frame: Bytes) {
+    pub(crate) fn publish_to_user(&mut self, mount: MountId, user: &UserId, frame: Forms) {
         let slots = self.users.slots(mount, user).to_vec();
         if slots.is_empty() {
             return;
         }
         self.counters.published += 1;
-        let frame = self.turn.add_frame(frame, FrameKind::Message);
+        let frame = self.turn.add_message(frame);
         for slot in slots {
             self.step(slot, Step::Direct(frame));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shardcast_wire::close::{self, CloseCode};
+use shardcast_wire::deflate::Inflater;
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
 use shardcast_wire::message::{Assembler, Inbound};
 use shardcast_wire::{frame, http};
@@ -49,6 +50,10 @@ pub struct Shard {
     pub(crate) asked: bool,
     /// Bytes of incomplete heads and messages.
     pub(crate) input_bytes: usize,
+    /// Open connections that agreed on permessage-deflate, by mount.
+    pub(crate) deflating: Vec<u32>,
+    /// Unless no mount compresses.
+    inflater: Option<Inflater>,
     drain: Option<Drain>,
 }
 
@@ -79,6 +84,8 @@ impl Shard {
             sweep_origin_ms: now.ms,
             asked: false,
             input_bytes: 0,
+            deflating: vec![0; config.mounts.len()],
+            inflater: config.mounts.iter().any(|mount| mount.compression).then(Inflater::default),
             drain: None,
             config,
         }
@@ -153,7 +160,8 @@ impl Shard {
             Mail::Direct { conn, frame } => {
                 if self.conns.get(conn).is_some_and(Conn::is_client) {
                     self.counters.published += 1;
-                    self.send(conn, frame, FrameKind::Message);
+                    let frame = self.turn.add_message(frame);
+                    self.step(conn.slot, Step::Direct(frame));
                 }
             }
             Mail::User { mount, user, frame } => self.publish_to_user(mount, &user, frame),
@@ -212,8 +220,16 @@ impl Shard {
             rooms: self.rooms.count() as u64,
             outbox_bytes: self.ledger.bytes() as u64,
             input_bytes: self.input_bytes as u64,
+            deflating: self.deflating.iter().map(|&count| u64::from(count)).sum(),
+            messages_inflated: self.inflater.as_ref().map_or(0, Inflater::messages),
+            bytes_inflated: self.inflater.as_ref().map_or(0, Inflater::bytes),
             ..self.counters.clone()
         }
+    }
+
+    /// Whether the connection agreed on permessage-deflate: what it sends may come to a thousand times as much.
+    pub fn deflates(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.deflates)
     }
 
     /// Whether no connection is left.
@@ -235,7 +251,8 @@ impl Shard {
         let mount = &self.config.mounts[conn.mount.0 as usize];
         let len = input.len();
         let buffered = conn.assembler.buffered_bytes();
-        let (used, inbound) = match conn.assembler.next(input, &mount.messages) {
+        let inflater = self.inflater.as_mut().filter(|_| conn.deflates);
+        let (used, inbound) = match conn.assembler.next(input, &mount.messages, inflater) {
             Ok(step) => step,
             Err(violation) => {
                 self.input_bytes -= buffered;
@@ -353,11 +370,12 @@ impl Shard {
         self.drop_input(id);
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         conn.phase = Phase::Gone;
+        let deflates = conn.deflates;
         let path = std::mem::replace(&mut conn.path, ROOT);
         if let Some(mut outbox) = conn.outbox.take() {
             self.counters.dropped_disconnected += u64::from(outbox.abandon(&mut self.ledger));
         }
-        if let Some(burst) = self.turn.burst_of(path) {
+        if let Some(burst) = self.turn.burst_of(path, deflates) {
             self.counters.dropped_disconnected += self.turn.burst(burst).message_count() as u64;
         }
     }

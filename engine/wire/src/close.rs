@@ -37,7 +37,7 @@ close_codes! {
     UNMASKED_FRAME = 1002, "Received an incorrectly masked frame", retry false,
         "A client frame without a mask (RFC 6455 §5.1).";
     UNEXPECTED_RSV1 = 1002, "Received unexpected RSV1 bit", retry false,
-        "A compressed frame though no compression was negotiated (RFC 7692 §6).";
+        "A compressed frame where there may be none: not negotiated, or not the first of a message (RFC 7692 §6).";
     UNEXPECTED_RSV23 = 1002, "Received unexpected RSV2 or RSV3 bit", retry false,
         "A bit of an extension that was never negotiated (RFC 6455 §5.2).";
     INVALID_OPCODE = 1002, "Received invalid opcode", retry false,
@@ -54,6 +54,8 @@ close_codes! {
         "A close frame with half a code (RFC 6455 §5.5.1).";
     INVALID_CLOSE_CODE = 1002, "Received invalid close code", retry false,
         "A close code that must not be sent (RFC 6455 §7.4).";
+    INVALID_DEFLATE = 1007, "Received invalid compressed data", retry false,
+        "A compressed message that cannot be inflated (RFC 7692 §7.2.2).";
     INVALID_UTF8 = 1007, "Received invalid UTF-8", retry false,
         "A text message or close reason that is not UTF-8 (RFC 6455 §8.1).";
     TOO_MANY_FRAGMENTS = 1008, "Too many fragments", retry false,

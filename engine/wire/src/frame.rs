@@ -75,6 +75,8 @@ impl OpCode {
 pub struct ClientHeader {
     /// Whether this is the last frame of its message.
     pub fin: bool,
+    /// Whether RSV1 is set: the first frame of a compressed message (RFC 7692 §6).
+    pub rsv1: bool,
     /// What the frame is for.
     pub opcode: OpCode,
     /// The masking key.
@@ -92,11 +94,11 @@ pub struct ClientHeader {
 pub fn parse_client_header(bytes: &[u8]) -> Option<ClientHeader> {
     let mut cursor = Cursor::new(bytes);
     let (header, payload_len) = FrameHeader::parse(&mut cursor).ok()??;
-    let FrameHeader { is_final: fin, opcode, mask, .. } = header;
+    let FrameHeader { is_final: fin, rsv1, opcode, mask, .. } = header;
     let opcode = OpCode::from_tungstenite(opcode)?;
     // A position within `bytes`, so it fits.
     let len = cursor.position() as usize;
-    Some(ClientHeader { fin, opcode, mask: mask?, payload_len, len })
+    Some(ClientHeader { fin, rsv1, opcode, mask: mask?, payload_len, len })
 }
 
 /// Bytes of a header, 2 to [`HEADER_BYTES_MAX`], told by its second byte.

@@ -17,6 +17,8 @@ use thiserror::Error;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::http::StatusCode;
 
+use crate::deflate::{self, Agreement};
+
 /// The most headers a head may have, whatever [`HeadLimits::headers_max`] says: the size of the parser's table.
 const HEADERS_HARD_MAX: usize = 128;
 
@@ -269,8 +271,9 @@ pub struct Upgrade {
     pub accept: String,
     /// The first subprotocol offered.
     pub protocol: Option<String>,
-    /// Whether permessage-deflate is among the extensions offered.
-    pub deflate_offer: bool,
+    /// What can be agreed on about permessage-deflate, if anything. The caller takes it out where it does not
+    /// compress.
+    pub deflate: Option<Agreement>,
 }
 
 /// Why a request to upgrade is refused.
@@ -361,7 +364,7 @@ pub fn route(head: &Head<'_>, is_mount: impl Fn(&str) -> bool) -> Route {
         path: path.into_owned(),
         accept: derive_accept_key(key),
         protocol: head.header("sec-websocket-protocol").and_then(first_protocol),
-        deflate_offer: head.values("sec-websocket-extensions").any(offers_deflate),
+        deflate: deflate::negotiate(head.values("sec-websocket-extensions")),
     })
 }
 
@@ -377,35 +380,19 @@ fn first_protocol(offers: &[u8]) -> Option<String> {
     (!first.is_empty()).then(|| first.to_owned())
 }
 
-/// Whether one of the extensions in a header line is permessage-deflate (RFC 6455 §9.1). Parameters are not
-/// read; commas in quotes do not separate.
-fn offers_deflate(line: &[u8]) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
-    let mut extensions = line.split(|byte| {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' => return !quoted,
-            _ => {}
-        }
-        false
-    });
-    extensions.any(|extension| {
-        let name = extension.split(|byte| *byte == b';').next().unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(b"permessage-deflate")
-    })
-}
-
 /// The whole answer to an upgrade. `date` is that of [`crate::date::http_date`].
 pub fn switching_protocols(upgrade: &Upgrade, date: &str) -> Vec<u8> {
     let protocol = match &upgrade.protocol {
         Some(protocol) => Cow::Owned(format!("Sec-WebSocket-Protocol: {protocol}\r\n")),
         None => Cow::Borrowed(""),
     };
+    let extensions = match upgrade.deflate {
+        Some(agreed) => Cow::Owned(format!("Sec-WebSocket-Extensions: {}\r\n", agreed.header_value())),
+        None => Cow::Borrowed(""),
+    };
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n{protocol}Date: {date}\r\n\r\n",
+         Sec-WebSocket-Accept: {}\r\n{protocol}{extensions}Date: {date}\r\n\r\n",
         upgrade.accept
     )
     .into_bytes()

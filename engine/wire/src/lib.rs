@@ -1,7 +1,7 @@
 //! Bytes to values and back. Pure: no I/O, no clock, no threads, no randomness.
 //!
 //! - [`frame`] RFC 6455 frame headers and whole frames; [`message`] fragments, UTF-8 and control rules;
-//!   [`close`] every close code we send; [`http`] request heads and the upgrade; [`date`] the two date texts.
+//!   [`deflate`] permessage-deflate; [`close`] every close code we send; [`http`] request heads and the upgrade; [`date`] the two date texts.
 //! - [`json`] a validating scanner that yields spans, so that `data` is spliced and never re-serialised.
 //! - One module a dialect: [`ignis`].
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@
 
 pub mod close;
 pub mod date;
+pub mod deflate;
 pub mod frame;
 pub mod http;
 pub mod ignis;

@@ -2,7 +2,8 @@
 //!
 //! Must never allocate by a declared length: memory grows with received bytes only.
 //! Invariants: an idle [`Assembler`] is one null pointer; `message <= message_bytes_max` and
-//! `fragments <= fragments_max` at every moment; work is linear in bytes received however they are split.
+//! `fragments <= fragments_max` at every moment; work is linear in bytes received and inflated, however they are
+//! split.
 //! The answer depends on the bytes alone, never on how reads split them: rules are checked in the order in which
 //! the bytes that break them arrive.
 //!
@@ -15,12 +16,14 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::close::{self, CloseCode};
+use crate::deflate::Inflater;
 use crate::frame::{self, CONTROL_BYTES_MAX, ClientHeader, HEADER_BYTES_MAX, OpCode};
 
 /// Bounds of one inbound message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of payload, the sum of all fragments; exactly this many are accepted.
+    /// Bytes of payload, the sum of all fragments; exactly this many are accepted. Of a compressed message both
+    /// forms count.
     pub message_bytes_max: usize,
     /// Frames a message may come in, at least 1. Empty ones count: they cost a peer six bytes each and us a turn.
     pub fragments_max: u32,
@@ -49,7 +52,7 @@ pub enum Inbound<'a> {
 pub enum Violation {
     /// A frame without a mask.
     UnmaskedFrame,
-    /// RSV1 though no compression was negotiated.
+    /// RSV1 though no compression was negotiated, or not on the first frame of a message.
     UnexpectedRsv1,
     /// RSV2 or RSV3, which no extension we speak uses.
     UnexpectedRsv23,
@@ -63,10 +66,13 @@ pub enum Violation {
     StrayContinuation,
     /// A new message before the last one ended.
     NestedMessage,
-    /// More bytes than [`Limits::message_bytes_max`], told by the header alone.
+    /// More bytes than [`Limits::message_bytes_max`], told by the header alone unless they come out of a compressed
+    /// message.
     MessageTooBig,
     /// More frames than [`Limits::fragments_max`].
     TooManyFragments,
+    /// A compressed message that cannot be inflated.
+    InvalidDeflate,
     /// A text message or close reason that is not UTF-8.
     InvalidUtf8,
     /// A close frame of one byte.
@@ -80,7 +86,7 @@ impl Violation {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every violation, in the order of [`Violation::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UnmaskedFrame,
         Self::UnexpectedRsv1,
         Self::UnexpectedRsv23,
@@ -91,6 +97,7 @@ impl Violation {
         Self::NestedMessage,
         Self::MessageTooBig,
         Self::TooManyFragments,
+        Self::InvalidDeflate,
         Self::InvalidUtf8,
         Self::InvalidClosePayload,
         Self::InvalidCloseCode,
@@ -114,6 +121,7 @@ impl Violation {
             Self::NestedMessage => &close::NESTED_MESSAGE,
             Self::MessageTooBig => &close::MESSAGE_TOO_BIG,
             Self::TooManyFragments => &close::TOO_MANY_FRAGMENTS,
+            Self::InvalidDeflate => &close::INVALID_DEFLATE,
             Self::InvalidUtf8 => &close::INVALID_UTF8,
             Self::InvalidClosePayload => &close::INVALID_CLOSE_PAYLOAD,
             Self::InvalidCloseCode => &close::INVALID_CLOSE_CODE,
@@ -143,6 +151,7 @@ impl Violation {
             Self::NestedMessage => "nested_message",
             Self::MessageTooBig => "message_too_big",
             Self::TooManyFragments => "too_many_fragments",
+            Self::InvalidDeflate => "invalid_deflate",
             Self::InvalidUtf8 => "invalid_utf8",
             Self::InvalidClosePayload => "invalid_close_payload",
             Self::InvalidCloseCode => "invalid_close_code",
@@ -161,7 +170,8 @@ impl Assembler {
     /// Takes bytes from the front of `input`, up to the end of one message or control frame.
     ///
     /// Returns how many bytes were taken, and the item they completed. Without an item all of `input` was taken.
-    /// With one, the caller calls again with the rest. The taken bytes are unmasked in place.
+    /// With one, the caller calls again with the rest. The taken bytes are unmasked in place. `inflater` is there
+    /// when compression was negotiated.
     ///
     /// # Errors
     /// The client broke a rule. The caller closes the connection and gives no more input.
@@ -169,20 +179,21 @@ impl Assembler {
         &mut self,
         input: &'a mut [u8],
         limits: &Limits,
+        inflater: Option<&mut Inflater>,
     ) -> Result<(usize, Option<Inbound<'a>>), Violation> {
         let Some(partial) = &mut self.partial else {
-            if let Some(header) = whole_message_header(input, limits)? {
-                return read_whole(header, input);
+            if let Some(header) = whole_message_header(input, limits, inflater.is_some())? {
+                return read_whole(header, input, limits, inflater);
             }
             if input.is_empty() {
                 return Ok((0, None));
             }
             let mut partial = Box::<Partial>::default();
-            let step = partial.next(input, limits)?;
+            let step = partial.next(input, limits, inflater)?;
             self.partial = Some(partial).filter(|partial| partial.is_open());
             return Ok(step);
         };
-        let step = partial.next(input, limits)?;
+        let step = partial.next(input, limits, inflater)?;
         if !partial.is_open() {
             self.partial = None;
         }
@@ -234,11 +245,12 @@ impl Default for ControlBytes {
     }
 }
 
-/// What has come of a message. Invariant: `bytes[..valid_len]` is UTF-8 when `is_text`, and what follows is
-/// the beginning of one character.
+/// What has come of a message. Invariant: `bytes[..valid_len]` is UTF-8 when `is_text` and not `is_compressed`, and
+/// what follows is the beginning of one character.
 #[derive(Debug)]
 struct Message {
     is_text: bool,
+    is_compressed: bool,
     bytes: Vec<u8>,
     valid_len: usize,
     fragments: u32,
@@ -249,13 +261,15 @@ impl Partial {
         &mut self,
         input: &mut [u8],
         limits: &Limits,
+        inflater: Option<&mut Inflater>,
     ) -> Result<(usize, Option<Inbound<'a>>), Violation> {
         let mut used = 0;
         loop {
             let frame = match &mut self.frame {
                 Some(frame) => frame,
                 None => {
-                    let (taken, header) = self.header.take(&input[used..], self.message.is_some())?;
+                    let (taken, header) =
+                        self.header.take(&input[used..], self.message.is_some(), inflater.is_some())?;
                     used += taken;
                     let Some(header) = header else { return Ok((used, None)) };
                     let frame = open_frame(&mut self.message, header, limits)?;
@@ -281,7 +295,7 @@ impl Partial {
                 return Ok((used, Some(self.control.finish(opcode)?)));
             }
             if fin && let Some(message) = self.message.take() {
-                return Ok((used, Some(message.finish()?)));
+                return Ok((used, Some(message.finish(limits, inflater)?)));
             }
         }
     }
@@ -297,12 +311,17 @@ impl Partial {
 
 impl HeaderBytes {
     /// Takes bytes of a header; returns how many, and the header when it is complete.
-    fn take(&mut self, input: &[u8], in_message: bool) -> Result<(usize, Option<ClientHeader>), Violation> {
+    fn take(
+        &mut self,
+        input: &[u8],
+        in_message: bool,
+        inflates: bool,
+    ) -> Result<(usize, Option<ClientHeader>), Violation> {
         let mut taken = self.fill(input, 2);
         if self.len < 2 {
             return Ok((taken, None));
         }
-        check_first_bytes(self.bytes[0], self.bytes[1], in_message)?;
+        check_first_bytes(self.bytes[0], self.bytes[1], in_message, inflates)?;
         let whole = frame::header_len(self.bytes[1]);
         taken += self.fill(&input[taken..], whole);
         let header = frame::parse_client_header(&self.bytes[..self.len]);
@@ -343,7 +362,7 @@ impl ControlBytes {
 impl Message {
     fn push(&mut self, payload: &[u8]) -> Result<(), Violation> {
         self.bytes.extend_from_slice(payload);
-        if self.is_text {
+        if self.is_text && !self.is_compressed {
             self.valid_len += match std::str::from_utf8(&self.bytes[self.valid_len..]) {
                 Ok(text) => text.len(),
                 Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -353,22 +372,24 @@ impl Message {
         Ok(())
     }
 
-    fn finish<'a>(self) -> Result<Inbound<'a>, Violation> {
-        if self.is_text {
-            let text = String::from_utf8(self.bytes).map_err(|_| Violation::InvalidUtf8)?;
-            Ok(Inbound::Text(Cow::Owned(text)))
-        } else {
-            Ok(Inbound::Binary(Cow::Owned(self.bytes)))
-        }
+    fn finish<'a>(self, limits: &Limits, inflater: Option<&mut Inflater>) -> Result<Inbound<'a>, Violation> {
+        let bytes = match inflater {
+            Some(inflater) if self.is_compressed => {
+                inflater.inflate(&self.bytes, limits.message_bytes_max)?
+            }
+            _ => self.bytes,
+        };
+        owned(self.is_text, bytes)
     }
 }
 
 /// The rules that the first two bytes of a frame can break, in the order of the module's head.
-fn check_first_bytes(first: u8, second: u8, in_message: bool) -> Result<OpCode, Violation> {
+fn check_first_bytes(first: u8, second: u8, in_message: bool, inflates: bool) -> Result<OpCode, Violation> {
     if second & 0x80 == 0 {
         return Err(Violation::UnmaskedFrame);
     }
-    if first & 0x40 != 0 {
+    let may_be_compressed = || matches!(OpCode::of_first_byte(first), Some(OpCode::Text | OpCode::Binary));
+    if first & 0x40 != 0 && !(inflates && may_be_compressed()) {
         return Err(Violation::UnexpectedRsv1);
     }
     if first & 0x30 != 0 {
@@ -406,12 +427,13 @@ fn open_frame(
     header: ClientHeader,
     limits: &Limits,
 ) -> Result<OpenFrame, Violation> {
-    let ClientHeader { fin, opcode, mask, payload_len, .. } = header;
+    let ClientHeader { fin, rsv1, opcode, mask, payload_len, .. } = header;
     let remaining = if opcode.is_control() {
         payload_len as usize
     } else {
         let message = message.get_or_insert_with(|| Message {
             is_text: opcode == OpCode::Text,
+            is_compressed: rsv1,
             bytes: Vec::new(),
             valid_len: 0,
             fragments: 0,
@@ -428,9 +450,13 @@ fn open_frame(
 
 /// The header of a frame that is a whole message or control frame and lies wholly in `input`, which begins
 /// outside any message.
-fn whole_message_header(input: &[u8], limits: &Limits) -> Result<Option<ClientHeader>, Violation> {
+fn whole_message_header(
+    input: &[u8],
+    limits: &Limits,
+    inflates: bool,
+) -> Result<Option<ClientHeader>, Violation> {
     let [first, second, ..] = *input else { return Ok(None) };
-    let opcode = check_first_bytes(first, second, false)?;
+    let opcode = check_first_bytes(first, second, false, inflates)?;
     let Some(header) = frame::parse_client_header(input) else { return Ok(None) };
     if !opcode.is_control() {
         check_size(0, header.payload_len, limits)?;
@@ -439,15 +465,21 @@ fn whole_message_header(input: &[u8], limits: &Limits) -> Result<Option<ClientHe
     Ok(Some(header).filter(|header| header.fin && is_whole))
 }
 
-/// Reads the frame that [`whole_message_header`] found, without copying it.
+/// Reads the frame that [`whole_message_header`] found, without copying it unless it is compressed.
 fn read_whole<'a>(
     header: ClientHeader,
     input: &'a mut [u8],
+    limits: &Limits,
+    inflater: Option<&mut Inflater>,
 ) -> Result<(usize, Option<Inbound<'a>>), Violation> {
     let used = header.len + header.payload_len as usize;
     let payload = &mut input[header.len..used];
     frame::unmask(payload, header.mask, 0);
     let payload: &'a [u8] = payload;
+    if let Some(inflater) = inflater.filter(|_| header.rsv1) {
+        let bytes = inflater.inflate(payload, limits.message_bytes_max)?;
+        return Ok((used, Some(owned(header.opcode == OpCode::Text, bytes)?)));
+    }
     let inbound = match header.opcode {
         OpCode::Text => Inbound::Text(Cow::Borrowed(utf8(payload)?)),
         OpCode::Ping => Inbound::Ping(Cow::Borrowed(payload)),
@@ -458,6 +490,16 @@ fn read_whole<'a>(
         OpCode::Binary | OpCode::Continuation => Inbound::Binary(Cow::Borrowed(payload)),
     };
     Ok((used, Some(inbound)))
+}
+
+/// A message that does not lie in the input.
+fn owned<'a>(is_text: bool, bytes: Vec<u8>) -> Result<Inbound<'a>, Violation> {
+    if is_text {
+        let text = String::from_utf8(bytes).map_err(|_| Violation::InvalidUtf8)?;
+        Ok(Inbound::Text(Cow::Owned(text)))
+    } else {
+        Ok(Inbound::Binary(Cow::Owned(bytes)))
+    }
 }
 
 fn close_payload(payload: &[u8]) -> Result<Option<(u16, &str)>, Violation> {

@@ -251,13 +251,17 @@ impl<'a> Flow<'a> {
 
     fn receive_text(&mut self, label: &str, first_byte: u8, text: &str) -> Checked {
         let expected = || format!("{label} to receive {text:?}");
-        if first_byte != 0x80 | opcode::TEXT {
-            return Err(Difference::new(expected(), "a recording that needs compression"));
+        let is_compressed = first_byte == 0xc0 | opcode::TEXT;
+        if !is_compressed && first_byte != 0x80 | opcode::TEXT {
+            return Err(Difference::new(expected(), "a recording with other reserved bits"));
         }
         let conn = Self::conn(&mut self.conns, label)?;
-        let got = match conn.client.recv() {
-            Received::Text(got) => got,
-            other => return Err(Difference::new(expected(), other)),
+        let got = match is_compressed {
+            true => conn.client.recv_deflated(text.len()),
+            false => match conn.client.recv() {
+                Received::Text(got) => got,
+                other => return Err(Difference::new(expected(), other)),
+            },
         };
         conn.text_count += 1;
         match self.bindings.compare(text, &got) {

@@ -51,6 +51,10 @@ impl Flow<'_> {
             let flood = self.flood.as_ref().expect("the flood comes first");
             return flood.expect(note);
         }
+        if has("head") {
+            // Repeats the response of the line before.
+            return Ok(());
+        }
         if has("refusesConnections") {
             return self.refuses_connections();
         }

@@ -77,6 +77,10 @@ impl Options {
                     mount.idle_timeout = (seconds > 0.0).then(|| Duration::from_secs_f64(seconds));
                 }
                 "sendPings" => mount.send_pings = value.as_bool().expect("a switch"),
+                "perMessageDeflate" => {
+                    mount.compression = value.as_bool().expect("a switch");
+                    mount.compression_bytes_min = 1;
+                }
                 "maxPayloadLength" => mount.message_bytes_max = bytes(value),
                 "backpressureLimit" => mount.outbox_bytes_max = bytes(value),
                 "closeOnBackpressureLimit" => {

@@ -42,7 +42,7 @@ pub(super) enum Step {
     Response { conn: String, text: String },
     /// A client sends a frame.
     Send { conn: String, frame: Sent },
-    /// A client receives a text message, with the first byte of its frame.
+    /// A client receives a text message, with the first byte of its frame; the text is that before compression.
     Text { conn: String, first_byte: u8, text: String },
     /// A client receives a ping or pong.
     Control { conn: String, opcode: u8, payload: Vec<u8> },

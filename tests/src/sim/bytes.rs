@@ -1,5 +1,7 @@
 //! RFC 6455 frames, written and read without the code under test.
 
+use crate::deflate::inflated;
+
 /// The opcodes of RFC 6455 §5.2.
 pub(crate) mod opcode {
     pub(crate) const CONTINUATION: u8 = 0x0;
@@ -11,6 +13,8 @@ pub(crate) mod opcode {
 }
 
 pub(crate) const FIN: u8 = 0x80;
+/// Of a compressed message (RFC 7692 §6).
+pub(crate) const RSV1: u8 = 0x40;
 
 /// A final server frame.
 pub(crate) fn server_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
@@ -18,6 +22,18 @@ pub(crate) fn server_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     push_len(&mut frame, payload.len(), 0);
     frame.extend_from_slice(payload);
     frame
+}
+
+/// The frame in its plain form, which has at most this many bytes, of a compressed frame of the server.
+pub(crate) fn inflated_frame(frame: &[u8], bytes_max: usize) -> Vec<u8> {
+    assert_eq!(whole_frame_len(frame), Some(frame.len()), "one whole frame");
+    assert_eq!(frame[0] & RSV1, RSV1, "a compressed frame");
+    let header_len = match frame[1] {
+        127 => 10,
+        126 => 4,
+        _ => 2,
+    };
+    server_frame(frame[0] & 0x0f, &inflated(&frame[header_len..], bytes_max))
 }
 
 /// A close frame of the server.
@@ -62,7 +78,7 @@ fn push_len(out: &mut Vec<u8>, len: usize, mask_bit: u8) {
 /// Length of the server frame at the front of `bytes` once all of it is there. Panics on what no server sends.
 pub(crate) fn whole_frame_len(bytes: &[u8]) -> Option<usize> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-    assert!(first & 0xf0 == FIN, "a frame of a server begins with {first:#x}");
+    assert!(first & 0xf0 & !RSV1 == FIN, "a frame of a server begins with {first:#x}");
     assert!(second & 0x80 == 0, "a frame of a server is masked");
     let (header, len) = match second {
         127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().expect("8 bytes")) as usize),

@@ -27,6 +27,8 @@ pub(crate) struct Frame {
     pub(crate) either: Vec<Bytes>,
     /// For an HTTP answer: status and accept key.
     pub(crate) http: Option<(u16, Option<String>)>,
+    /// Of an answer that upgrades: permessage-deflate is agreed on.
+    pub(crate) deflates: bool,
     /// The turn in which it was queued and, when its burst was held regardless of the memory left, the
     /// length of that burst.
     pub(crate) forced: Option<(u64, usize)>,
@@ -34,7 +36,7 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn message(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Message, either: vec![bytes.into()], http: None, forced: None }
+        Self { kind: Kind::Message, either: vec![bytes.into()], http: None, deflates: false, forced: None }
     }
 
     pub(crate) fn control(bytes: impl Into<Bytes>) -> Self {
@@ -48,11 +50,16 @@ impl Frame {
     /// A control frame that is one of these.
     pub(crate) fn either(either: Vec<Bytes>) -> Self {
         assert!(!either.is_empty(), "a frame is something");
-        Self { kind: Kind::Control, either, http: None, forced: None }
+        Self { kind: Kind::Control, either, http: None, deflates: false, forced: None }
     }
 
     pub(crate) fn http(status: u16, accept: Option<String>) -> Self {
-        Self { kind: Kind::Control, either: Vec::new(), http: Some((status, accept)), forced: None }
+        let http = Some((status, accept));
+        Self { kind: Kind::Control, either: Vec::new(), http, deflates: false, forced: None }
+    }
+
+    pub(crate) fn switching(accept: String, deflates: bool) -> Self {
+        Self { deflates, ..Self::http(101, Some(accept)) }
     }
 
     pub(crate) fn len(&self) -> usize {

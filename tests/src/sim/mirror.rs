@@ -6,7 +6,7 @@ use shardcast::directory::Directory;
 use shardcast_shard::{ClientRef, ConnId, MountId, ShardId};
 use shardcast_wire::ignis::{ClientId, UserId};
 
-use super::model::{Audience, Auth, Model};
+use super::model::{Audience, Auth, Model, Phase};
 
 /// Every announcement is the opposite of the one before it, or this panics.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(crate) struct Mirror {
     clients: BTreeMap<ClientId, (usize, usize, ConnId)>,
     rooms: BTreeMap<(usize, String), BTreeSet<usize>>,
     users: BTreeMap<(usize, UserId), BTreeSet<usize>>,
+    /// Mount and shard.
+    deflating: BTreeSet<(usize, usize)>,
 }
 
 impl Mirror {
@@ -52,6 +54,19 @@ impl Mirror {
         if shards.is_empty() {
             self.users.remove(&key);
         }
+    }
+
+    pub(crate) fn deflate_up(&mut self, mount: usize, shard: usize) {
+        assert!(self.deflating.insert((mount, shard)), "mount {mount} deflates twice on shard {shard}");
+    }
+
+    pub(crate) fn deflate_down(&mut self, mount: usize, shard: usize) {
+        assert!(self.deflating.remove(&(mount, shard)), "mount {mount} did not deflate on shard {shard}");
+    }
+
+    /// Whether one of these shards has connections that deflate.
+    pub(crate) fn deflates(&self, mount: usize, shards: &BTreeSet<usize>) -> bool {
+        shards.iter().any(|&shard| self.deflating.contains(&(mount, shard)))
     }
 
     /// The connection of a client that can be addressed.
@@ -95,6 +110,11 @@ impl Mirror {
         let users: BTreeSet<_> = self.users.iter().filter_map(here).collect();
         let expected = conns().filter_map(|conn| Some((conn.mount, conn.user.clone()?))).collect();
         assert_eq!(users, expected, "users of shard {shard}");
+
+        let deflating: BTreeSet<_> = self.deflating.iter().copied().filter(|at| at.1 == shard).collect();
+        let open = conns().filter(|conn| conn.phase == Phase::Open && conn.deflates);
+        let expected = open.map(|conn| (conn.mount, shard)).collect();
+        assert_eq!(deflating, expected, "mounts of shard {shard} that deflate");
     }
 
     /// The real directory says the same.
@@ -118,7 +138,17 @@ impl Mirror {
         }
     }
 
+    /// The same of what the mounts of the directory deflate.
+    pub(crate) fn check_deflating(&self, directory: &Directory, mount_count: usize) {
+        for mount in 0..mount_count {
+            let found: Vec<_> = directory.deflating(MountId(mount as u8)).iter().collect();
+            let here = self.deflating.iter().filter(|at| at.0 == mount);
+            let expected: Vec<_> = here.map(|at| ShardId(at.1 as u8)).collect();
+            assert_eq!(found, expected, "shards of mount {mount} that deflate");
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.clients.is_empty() && self.rooms.is_empty() && self.users.is_empty()
+        self.deflating.is_empty() && self.clients.is_empty() && self.rooms.is_empty() && self.users.is_empty()
     }
 }

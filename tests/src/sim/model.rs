@@ -12,13 +12,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shardcast_shard::{ConnId, Dialect, HangUp, Now, ShardConfig};
+use shardcast_shard::{ConnId, Dialect, Forms, HangUp, Now, ShardConfig};
 use shardcast_wire::close::CloseCode;
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId, UserId};
 
-use super::bytes::{opcode, server_frame};
+use super::bytes::{inflated_frame, opcode, server_frame};
 use super::line::{Bounds, Frame, Kind, Line};
 use super::speech::{Said, frame_of};
+
+/// Publications are padded with the same character: from this length on, they get smaller.
+const COMPRESSIBLE_LEN: usize = 150;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +83,8 @@ pub(crate) struct Conn {
     traffic_ms: u64,
     pub(crate) ping_out: bool,
     peer_done: bool,
+    /// It agreed on permessage-deflate.
+    pub(crate) deflates: bool,
     /// Accepted in this turn, not offered yet.
     pub(crate) turn: Vec<Frame>,
     pub(crate) line: Line,
@@ -117,6 +122,28 @@ pub(crate) struct Publication {
     /// Connections that do not get it; of use for broadcasts and rooms only.
     pub(crate) excluded: Vec<usize>,
     pub(crate) frame: Bytes,
+    /// Somebody who deflates was where it went, and it was long enough.
+    pub(crate) is_wanted_deflated: bool,
+    /// What the letters bring for connections that deflate.
+    pub(crate) deflated: Option<Bytes>,
+}
+
+impl Publication {
+    /// A letter brings it: the frame as it was published, and the same compressed only if somebody wanted that.
+    pub(crate) fn settle(&mut self, number: usize, forms: &Forms) {
+        assert_eq!(self.frame, forms.plain, "publication {number} comes in its turn");
+        let Some(deflated) = forms.deflated.as_deref() else {
+            let must = self.is_wanted_deflated && self.frame.len() >= COMPRESSIBLE_LEN;
+            assert!(!must && self.deflated.is_none(), "publication {number} is not compressed");
+            return;
+        };
+        assert!(self.is_wanted_deflated, "publication {number} is compressed for nobody");
+        assert!(deflated.len() < self.frame.len(), "publication {number} grew");
+        let was = self.deflated.get_or_insert_with(|| deflated.clone());
+        assert!(std::ptr::eq(was.as_ptr(), deflated.as_ptr()), "publication {number} is compressed twice");
+        let plain = inflated_frame(deflated, self.frame.len());
+        assert_eq!(plain, self.frame, "publication {number} inflated");
+    }
 }
 
 /// Everything there is.
@@ -166,6 +193,7 @@ impl Model {
             traffic_ms: now.ms,
             ping_out: false,
             peer_done: false,
+            deflates: false,
             turn: Vec::new(),
             line: Line::default(),
             wire: VecDeque::new(),
@@ -193,7 +221,11 @@ impl Model {
     /// The last byte of an utterance came in. Returns whether the shard must stop to ask.
     pub(crate) fn hear(&mut self, conn: usize, said: &Said, now: Now) -> bool {
         match (self.conns[conn].phase, said) {
-            (Phase::Head, Said::Upgrade { mount, accept }) => self.upgrade(conn, *mount, accept, now),
+            (Phase::Head, Said::Upgrade { mount, accept, deflates }) => {
+                self.upgrade(conn, *mount, now);
+                self.conns[conn].deflates = *deflates;
+                self.conns[conn].turn.push(Frame::switching(accept.clone(), *deflates));
+            }
             (Phase::Head, Said::Refused(status)) => {
                 self.close_with(conn, Frame::http(*status, None), now);
             }
@@ -215,13 +247,12 @@ impl Model {
         false
     }
 
-    fn upgrade(&mut self, conn: usize, mount: usize, accept: &str, now: Now) {
+    fn upgrade(&mut self, conn: usize, mount: usize, now: Now) {
         let conn = &mut self.conns[conn];
         conn.mount = mount;
         conn.phase = Phase::Open;
         conn.since_ms = now.ms;
         conn.activity_ms = now.ms;
-        conn.turn.push(Frame::http(101, Some(accept.to_owned())));
     }
 
     fn ping(&mut self, conn: usize, payload: &[u8]) {
@@ -236,14 +267,15 @@ impl Model {
 
     /// A shard took in what was published.
     pub(crate) fn deliver(&mut self, shard: usize, publication: &Publication) -> usize {
-        let Publication { mount, audience, excluded, frame } = publication;
+        let Publication { mount, audience, excluded, frame, deflated, .. } = publication;
         let excludes = matches!(audience, Audience::Broadcast | Audience::Room(..));
         let mut receivers = 0;
         for (index, conn) in self.conns.iter_mut().enumerate() {
             let is_client = conn.shard == shard && conn.mount == *mount && conn.auth == Auth::Done;
             let is_excluded = excludes && excluded.contains(&index);
             if is_client && !is_excluded && conn.listens(index, audience) {
-                conn.turn.push(Frame::message(frame.clone()));
+                let deflated = deflated.as_ref().filter(|_| conn.deflates);
+                conn.turn.push(Frame::message(deflated.unwrap_or(frame).clone()));
                 receivers += 1;
             }
         }

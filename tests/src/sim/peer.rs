@@ -143,6 +143,9 @@ fn compare(heard: &[u8], expected: Option<Frame>, is_answer: bool) {
     };
     let text = std::str::from_utf8(heard).expect("an answer is text");
     assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "heard {text} for {status}");
+    let agreed = "\r\nSec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n";
+    let deflates = (text.contains(agreed), text.contains("Sec-WebSocket-Extensions"));
+    assert_eq!(deflates, (expected.deflates, expected.deflates), "heard {text}");
     if let Some(accept) = accept {
         assert!(
             text.contains(&format!("\r\nSec-WebSocket-Accept: {accept}\r\n")),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use shardcast::compression::Compression;
 use shardcast_shard::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
 use shardcast_wire::{http, message};
 
@@ -98,6 +99,8 @@ pub(crate) struct Scenario {
     pub(crate) is_fickle: bool,
     /// Bytes that pad a publication, at most.
     pub(crate) padding_max: u64,
+    /// The shortest frame that is compressed.
+    pub(crate) deflated_len_min: usize,
 }
 
 impl Scenario {
@@ -131,8 +134,15 @@ impl Scenario {
             checks_every_event: rng.chance(25),
             pings: rng.pick(&[2, 12, 200]),
             is_fickle,
+            deflated_len_min: rng.pick(&[1, 100, 256]),
             padding_max: rng.pick(&[0, 100, 1_000, 1_000, 70_000]),
         }
+    }
+
+    /// The router's part of it.
+    pub(crate) fn compression(&self) -> Compression {
+        let least = |mount: &Mount| mount.compression.then_some(self.deflated_len_min);
+        Compression::new(self.config.mounts.iter().map(least).collect())
     }
 
     /// More clients than one batch of writes has room for, all well behaved and in the same rooms.
@@ -187,6 +197,7 @@ fn mount(rng: &mut Rng, path: &str, dialect: Dialect) -> Mount {
     Mount {
         path: path.to_owned(),
         dialect,
+        compression: rng.chance(60),
         messages: message::Limits { message_bytes_max: rng.pick(&[1_500, 4_000]), fragments_max: 6 },
         outbox_bytes_max: rng.pick(&[0, 300, 3_000, 1 << 24, 1 << 24]),
         outbox_messages_max: rng.pick(&[1, 4, 30, 100_000, 100_000]),

@@ -5,11 +5,15 @@
 
 use std::collections::VecDeque;
 
+use shardcast_shard::{Dialect, Mount};
 use shardcast_wire::close::{self, CloseCode};
 use tungstenite::handshake::derive_accept_key;
 
-use super::bytes::{FIN, client_frame, client_header, close_frame, close_payload, opcode, server_frame};
+use super::bytes::{
+    FIN, RSV1, client_frame, client_header, close_frame, close_payload, opcode, server_frame,
+};
 use super::rng::Rng;
+use crate::deflate::deflated;
 
 /// What the bytes up to some point mean.
 #[derive(Clone, Debug)]
@@ -18,6 +22,8 @@ pub(crate) enum Said {
     Upgrade {
         mount: usize,
         accept: String,
+        /// permessage-deflate is offered and must be accepted.
+        deflates: bool,
     },
     /// A request that is refused with this status.
     Refused(u16),
@@ -75,17 +81,28 @@ pub(crate) struct Speaker {
     /// Whose language it speaks, once it said where it wants to go.
     mount: Option<usize>,
     is_echo: bool,
+    /// Whether it may send compressed messages.
+    deflates: bool,
 }
 
 impl Speaker {
     /// The request head; most ask for a WebSocket.
-    pub(crate) fn ask_for_upgrade(&mut self, rng: &mut Rng, mount: usize, path: &str, is_echo: bool) {
-        (self.mount, self.is_echo) = (Some(mount), is_echo);
+    pub(crate) fn ask_for_upgrade(&mut self, rng: &mut Rng, mount: usize, config: &Mount) {
+        let path = &config.path;
+        (self.mount, self.is_echo) = (Some(mount), matches!(config.dialect, Dialect::Echo));
+        let (offer, is_good) = rng.pick(&[
+            ("", false),
+            ("Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n", false),
+            ("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n", true),
+            ("Sec-WebSocket-Extensions: x, permessage-deflate\r\n", true),
+        ]);
+        let deflates = is_good && config.compression;
+        self.deflates = deflates;
         let key = rng.pick(&["dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEA=="]);
         let upgrade = |path: &str, version: &str, key: &str| {
             let head =
                 format!("GET {path} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-            format!("{head}Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\n\r\n")
+            format!("{head}{offer}Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\n\r\n")
         };
         let (head, said) = match rng.below(40) {
             0 => (upgrade(path, "12", key), Said::Refused(426)),
@@ -99,7 +116,8 @@ impl Speaker {
                 (head.to_owned(), Said::Plain(head.into()))
             }
             _ => {
-                (upgrade(path, "13", key), Said::Upgrade { mount, accept: derive_accept_key(key.as_bytes()) })
+                let accept = derive_accept_key(key.as_bytes());
+                (upgrade(path, "13", key), Said::Upgrade { mount, accept, deflates })
             }
         };
         self.push(head.as_bytes());
@@ -225,13 +243,14 @@ impl Speaker {
             (text.as_bytes().to_vec(), Said::Join(vec!["é".to_owned(), "a".to_owned()]))
         };
         let count = rng.within(2..=vocabulary.fragments_max as u64) as usize;
+        let (rsv1, payload) = self.perhaps_deflated(rng, &payload);
         let mut rest = &payload[..];
         for index in 0..count {
             let is_last = index + 1 == count;
             let len = if is_last { rest.len() } else { rng.below(rest.len() + 1) };
             let (piece, later) = rest.split_at(len);
             rest = later;
-            let first = if index == 0 { opcode::TEXT } else { opcode::CONTINUATION };
+            let first = if index == 0 { rsv1 | opcode::TEXT } else { opcode::CONTINUATION };
             self.frame(rng, first | if is_last { FIN } else { 0 }, piece);
             if !is_last && rng.chance(30) {
                 self.ping(rng);
@@ -243,8 +262,12 @@ impl Speaker {
     /// Breaks one rule of RFC 6455 or one bound.
     fn violate(&mut self, rng: &mut Rng, vocabulary: &Vocabulary<'_>) {
         let control = |payload: Vec<u8>, code| (FIN | opcode::CLOSE, payload, code);
+        if self.deflates && rng.chance(30) {
+            return self.violate_deflate(rng, vocabulary);
+        }
+        let never_compressed = if self.deflates { opcode::PING } else { opcode::TEXT };
         let from_first_bytes = [
-            (FIN | 0x40 | opcode::TEXT, &close::UNEXPECTED_RSV1),
+            (FIN | RSV1 | never_compressed, &close::UNEXPECTED_RSV1),
             (FIN | 0x20 | opcode::TEXT, &close::UNEXPECTED_RSV23),
             (FIN | 0x3, &close::INVALID_OPCODE),
             (FIN | 0xb, &close::INVALID_OPCODE),
@@ -302,9 +325,26 @@ impl Speaker {
         }
     }
 
+    /// A compressed message that is too long, none at all, or no text.
+    fn violate_deflate(&mut self, rng: &mut Rng, vocabulary: &Vocabulary<'_>) {
+        let (payload, code) = match rng.below(3) {
+            0 => (deflated(&vec![b'0'; vocabulary.message_bytes_max + 1]), &close::MESSAGE_TOO_BIG),
+            1 => (vec![0xff; 20], &close::INVALID_DEFLATE),
+            _ => (deflated(b"abc\xff and more"), &close::INVALID_UTF8),
+        };
+        self.frame(rng, FIN | RSV1 | opcode::TEXT, &payload);
+        self.mean(Said::Violation(code));
+    }
+
+    /// A message as it goes into frames, and RSV1 if that is compressed.
+    fn perhaps_deflated(&self, rng: &mut Rng, message: &[u8]) -> (u8, Vec<u8>) {
+        if self.deflates && rng.chance(60) { (RSV1, deflated(message)) } else { (0, message.to_vec()) }
+    }
+
     /// A message in one frame.
     fn message(&mut self, rng: &mut Rng, opcode: u8, payload: &[u8], said: Said) {
-        self.frame(rng, FIN | opcode, payload);
+        let (rsv1, sent) = self.perhaps_deflated(rng, payload);
+        self.frame(rng, FIN | rsv1 | opcode, &sent);
         self.mean(if self.is_echo { Said::Echo(server_frame(opcode, payload)) } else { said });
     }
 

@@ -103,7 +103,7 @@ impl<'a> World<'a> {
         }
         Self {
             now,
-            router: Router::new(directory.clone(), senders),
+            router: Router::new(directory.clone(), senders).compressing(scenario.compression()),
             directory,
             mirror: Mirror::default(),
             model: Model::new(scenario.config.clone(), scenario.shards, scenario.memory_scarce, now),

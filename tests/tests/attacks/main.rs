@@ -4,6 +4,7 @@
 //! notices nothing, and exactly one counter that moves. The numbers in the names are those of the catalogue.
 
 mod arena;
+mod compression;
 mod exhaustion;
 mod frames;
 mod handshake;

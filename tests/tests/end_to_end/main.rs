@@ -3,6 +3,7 @@
 
 mod api;
 mod cluster;
+mod compression;
 mod crowd;
 mod hooks;
 mod scenarios;

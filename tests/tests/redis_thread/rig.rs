@@ -127,13 +127,13 @@ impl Drop for Instance {
 /// What a letter is, to whom, `-slot` for whom not, and the text of its frame.
 fn describe(mail: Mail) -> String {
     let (what, frame, exclude) = match mail {
-        Mail::Broadcast { frame, exclude, .. } => ("broadcast".to_owned(), frame, exclude),
+        Mail::Broadcast { frame, exclude, .. } => ("broadcast".to_owned(), frame.plain, exclude),
         Mail::Room { room, own, frame, exclude, .. } => {
             let own = own.map_or(String::new(), |conn| format!("+{}", conn.slot));
-            (format!("room {room}{own}"), frame, exclude)
+            (format!("room {room}{own}"), frame.plain, exclude)
         }
-        Mail::Direct { conn, frame } => (format!("direct {}", conn.slot), frame, None),
-        Mail::User { user, frame, .. } => (format!("user {user}"), frame, None),
+        Mail::Direct { conn, frame } => (format!("direct {}", conn.slot), frame.plain, None),
+        Mail::User { user, frame, .. } => (format!("user {user}"), frame.plain, None),
         other => panic!("no message: {other:?}"),
     };
     let exclude = exclude.iter().flat_map(|list| list.iter());

@@ -79,6 +79,7 @@ impl Collector for Metrics {
         self.shards(&mut families)?;
         self.mailboxes(&mut families)?;
         self.process_wide(&mut families)?;
+        self.compression(&mut families)?;
         self.redis(&mut families)?;
         operating_system(&mut families, &Process::look())
     }
@@ -146,6 +147,21 @@ impl Metrics {
         ];
         for (name, help, count) in counts {
             families.gauge(&format!("shardcast_directory_{name}"), help, count as u64)?;
+        }
+        Ok(())
+    }
+
+    fn compression(&self, families: &mut Families<'_>) -> fmt::Result {
+        let counters = self.engine.router().compression().counters();
+        let counts = [
+            ("compressed", "Messages compressed.", None, &counters.compressed),
+            ("incompressible", "Messages that would not get smaller.", None, &counters.incompressible),
+            ("compression_input", "Frames compressed, before.", Some(Unit::Bytes), &counters.input_bytes),
+            ("compression_output", "Frames compressed, after.", Some(Unit::Bytes), &counters.output_bytes),
+        ];
+        for (name, help, unit, counter) in counts {
+            let value = counter.load(Ordering::Relaxed);
+            families.plain(&format!("shardcast_{name}"), help, unit, MetricType::Counter, value)?;
         }
         Ok(())
     }
@@ -219,6 +235,7 @@ fn violation_kind(violation: Violation) -> &'static str {
         Violation::NestedMessage => "nested_message",
         Violation::MessageTooBig => "message_too_big",
         Violation::TooManyFragments => "too_many_fragments",
+        Violation::InvalidDeflate => "invalid_deflate",
         Violation::InvalidUtf8 => "invalid_utf8",
         Violation::InvalidClosePayload => "invalid_close_payload",
         Violation::InvalidCloseCode => "invalid_close_code",

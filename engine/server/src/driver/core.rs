@@ -18,6 +18,8 @@ use crate::mailbox::MailReceiver;
 
 /// Bytes of one read; the buffer is the shard's, not the connection's.
 const SCRATCH_LEN: usize = 64 << 10;
+/// Bytes of one read of a connection that may compress: each may come to a thousand.
+const DEFLATED_READ_LEN: usize = 4 << 10;
 /// Reads of one connection before the others get their turn.
 const READS_PER_TURN: usize = 4;
 /// Letters of one turn, and how many bytes of frames they may carry together: both keep a turn short.
@@ -164,17 +166,18 @@ impl Core {
 
     /// Reads a socket a bounded number of times and feeds the shard.
     fn receive_from(&mut self, now: Now, ready: Ready) {
+        let read_len = if self.shard.deflates(ready.id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
         for _ in 0..READS_PER_TURN {
             let Some(fd) = self.fd(ready.id) else { return };
+            let scratch = &mut self.scratch[..read_len];
             // SAFETY: the buffer is ours and as long as said; the call does not keep it.
-            let received = unsafe {
-                libc::recv(fd, self.scratch.as_mut_ptr().cast(), self.scratch.len(), libc::MSG_DONTWAIT)
-            };
+            let received =
+                unsafe { libc::recv(fd, scratch.as_mut_ptr().cast(), scratch.len(), libc::MSG_DONTWAIT) };
             if received > 0 {
                 self.feed(now, ready.id, received as usize);
                 // Less than asked for: the socket is empty, and what comes next is another event. The end of the
                 // stream that came with these bytes is not.
-                if (received as usize) < SCRATCH_LEN && !ready.ended {
+                if (received as usize) < read_len && !ready.ended {
                     return;
                 }
                 continue;
@@ -245,6 +248,8 @@ impl Core {
             Effect::UserDown(mount, user) => directory.user_down(mount, &user, shard),
             Effect::RoomUp(mount, room) => directory.room_up(mount, room, shard),
             Effect::RoomDown(mount, room) => directory.room_down(mount, &room, shard),
+            Effect::DeflateUp(mount) => directory.deflate_up(mount, shard),
+            Effect::DeflateDown(mount) => directory.deflate_down(mount, shard),
             Effect::AwaitWritable(id) => self.await_writable(id),
             Effect::Fin(id) => {
                 if let Some(fd) = self.fd(id) {
@@ -318,7 +323,7 @@ fn frame_len(letter: &Mail) -> usize {
         Mail::Room { frame, .. }
         | Mail::Broadcast { frame, .. }
         | Mail::Direct { frame, .. }
-        | Mail::User { frame, .. } => frame.len(),
+        | Mail::User { frame, .. } => frame.plain.len(),
         Mail::Verdict(_) | Mail::Kick { .. } | Mail::Query { .. } | Mail::Drain { .. } => 0,
     }
 }

@@ -25,7 +25,7 @@ fn frame_of(mail: Option<Mail>) -> Vec<u8> {
             | Mail::Room { frame, .. }
             | Mail::Direct { frame, .. }
             | Mail::User { frame, .. },
-        ) => frame.to_vec(),
+        ) => frame.plain.to_vec(),
         other => panic!("no frame in {other:?}"),
     }
 }

@@ -87,6 +87,7 @@ fn client_headers_survive_a_round_trip_and_every_cut() {
             header,
             ClientHeader {
                 fin: false,
+                rsv1: false,
                 opcode: OpCode::Binary,
                 mask: [1, 2, 3, 4],
                 payload_len: payload_len as u64,

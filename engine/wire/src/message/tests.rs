@@ -1,4 +1,5 @@
 use super::*;
+use crate::deflate::Compressor;
 
 const LIMITS: Limits = Limits { message_bytes_max: 131_072, fragments_max: 1024 };
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
@@ -29,6 +30,15 @@ type Answer = (Vec<Said>, Result<usize, Violation>);
 
 /// Everything said by the reads, then the memory left behind or the violation.
 fn read<'a>(reads: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Answer {
+    read_with(reads, limits, None)
+}
+
+/// The same; with an inflater, compression was negotiated.
+fn read_with<'a>(
+    reads: impl IntoIterator<Item = &'a [u8]>,
+    limits: &Limits,
+    mut inflater: Option<Inflater>,
+) -> Answer {
     let mut assembler = Assembler::default();
     let mut said = Vec::new();
     for bytes in reads {
@@ -36,7 +46,7 @@ fn read<'a>(reads: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Answe
         let mut rest = &mut bytes[..];
         while !rest.is_empty() {
             let len = rest.len();
-            match assembler.next(rest, limits) {
+            match assembler.next(rest, limits, inflater.as_mut()) {
                 Ok((used, inbound)) => {
                     assert!(used > 0 && (inbound.is_some() || used == len));
                     said.extend(inbound.map(Said::from));
@@ -51,14 +61,23 @@ fn read<'a>(reads: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> Answe
 
 /// Attack 35: the same answer coalesced, byte by byte, in pairs and triples, and cut in two at every place.
 fn read_in_every_way(bytes: &[u8]) -> Answer {
-    let coalesced = read([bytes], &LIMITS);
+    read_in_every_way_with(bytes, || None)
+}
+
+/// The same, with compression negotiated.
+fn read_compressed(bytes: &[u8]) -> Answer {
+    read_in_every_way_with(bytes, || Some(Inflater::default()))
+}
+
+fn read_in_every_way_with(bytes: &[u8], inflater: fn() -> Option<Inflater>) -> Answer {
+    let coalesced = read_with([bytes], &LIMITS, inflater());
     for size in [1, 2, 3] {
-        assert_same(&read(bytes.chunks(size), &LIMITS), &coalesced, size);
+        assert_same(&read_with(bytes.chunks(size), &LIMITS, inflater()), &coalesced, size);
     }
     let cuts = bytes.len().min(300);
     for cut in (0..=cuts).chain(bytes.len().saturating_sub(20)..bytes.len()) {
         let (left, right) = bytes.split_at(cut);
-        assert_same(&read([left, right], &LIMITS), &coalesced, cut);
+        assert_same(&read_with([left, right], &LIMITS, inflater()), &coalesced, cut);
     }
     coalesced
 }
@@ -104,6 +123,19 @@ fn first_byte(byte: u8, mut frame: Vec<u8>) -> Vec<u8> {
     frame
 }
 
+/// The same with RSV1.
+fn rsv1(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[0] |= 0x40;
+    frame
+}
+
+/// The compressed form of a payload, which must gain from it.
+fn deflated(payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let frame = Compressor::default().compress(&frame::encode(OpCode::Text, payload.as_ref()));
+    let frame = frame.expect("it gets smaller");
+    frame[frame::frame_len(&frame).expect("whole").0..].to_vec()
+}
+
 /// A masked header with a 64-bit length.
 fn long_header(first: u8, payload_len: u64) -> Vec<u8> {
     [&[first, 0xFF][..], &payload_len.to_be_bytes(), &MASK].concat()
@@ -129,7 +161,7 @@ fn said_text(text: &str) -> Said {
 fn idle_assembler_is_one_null_pointer() {
     assert_eq!(size_of::<Assembler>(), size_of::<usize>());
     let mut assembler = Assembler::default();
-    assert_eq!(assembler.next(&mut [], &LIMITS), Ok((0, None)));
+    assert_eq!(assembler.next(&mut [], &LIMITS, None), Ok((0, None)));
     assert_eq!(assembler.buffered_bytes(), 0);
 }
 
@@ -137,7 +169,7 @@ fn idle_assembler_is_one_null_pointer() {
 fn whole_messages_are_borrowed_in_place() {
     let mut bytes = [text("hello"), text("next")].concat();
     let mut assembler = Assembler::default();
-    let (used, inbound) = assembler.next(&mut bytes, &LIMITS).unwrap();
+    let (used, inbound) = assembler.next(&mut bytes, &LIMITS, None).unwrap();
     assert_eq!(inbound, Some(Inbound::Text(Cow::Borrowed("hello"))));
     assert!(matches!(inbound, Some(Inbound::Text(Cow::Borrowed(_)))));
     assert_eq!((used, assembler.buffered_bytes()), (6 + 5, 0));
@@ -156,6 +188,7 @@ fn reasons_and_codes_are_those_of_bun() {
         (Violation::NestedMessage, 1002, "Received new message inside a fragmented message"),
         (Violation::MessageTooBig, 1009, "Received too big message"),
         (Violation::TooManyFragments, 1008, "Too many fragments"),
+        (Violation::InvalidDeflate, 1007, "Received invalid compressed data"),
         (Violation::InvalidUtf8, 1007, "Received invalid UTF-8"),
         (Violation::InvalidClosePayload, 1002, "Received invalid close payload"),
         (Violation::InvalidCloseCode, 1002, "Received invalid close code"),
@@ -200,6 +233,72 @@ fn attack_21_reserved_bits() {
     ];
     for (byte, violation) in table {
         expect_violation("reserved bit", &first_byte(byte, text("x")), &[], violation);
+    }
+}
+
+#[test]
+fn attack_21_rsv1_belongs_to_the_first_frame_of_a_message_alone() {
+    let hello = deflated("hello, hello, hello, hello");
+    let (first, last) = hello.split_at(hello.len() / 2);
+    let table = [
+        ("continuation", [rsv1(start(first)), rsv1(end(last))].concat()),
+        ("stray continuation", rsv1(end(last))),
+        ("ping", rsv1(ping("x"))),
+        ("close", rsv1(close(1000, ""))),
+        ("reserved opcode", first_byte(0xC3, text("x"))),
+    ];
+    for (name, bytes) in table {
+        assert_eq!(read_compressed(&bytes), (vec![], Err(Violation::UnexpectedRsv1)), "{name}");
+    }
+    let nested = [start("plain"), rsv1(text(&hello))].concat();
+    assert_eq!(read_compressed(&nested), (vec![], Err(Violation::NestedMessage)));
+}
+
+#[test]
+fn compressed_messages_come_whole_in_fragments_and_among_plain_ones() {
+    let said = "Grüße, Grüße, Grüße, Grüße, Grüße";
+    let payload = deflated(said);
+    let fragments: Vec<u8> =
+        payload.chunks(3).skip(1).flat_map(|chunk| [more(chunk), ping("p")].concat()).collect();
+    let bytes = [
+        text("plain"),
+        rsv1(text(&payload)),
+        rsv1(start(&payload[..3])),
+        fragments,
+        more(""),
+        end(""),
+        rsv1(frame(OpCode::Binary, &payload, true)),
+        text("plain"),
+    ]
+    .concat();
+    let (heard, end) = read_compressed(&bytes);
+    let heard: Vec<Said> = heard.into_iter().filter(|item| !matches!(item, Said::Ping(_))).collect();
+    let binary = Said::Binary(said.as_bytes().to_vec());
+    let expected = [said_text("plain"), said_text(said), said_text(said), binary, said_text("plain")];
+    assert_eq!((&heard[..], end), (&expected[..], Ok(0)));
+}
+
+#[test]
+fn attack_39_compressed_text_that_is_not_utf8() {
+    let payload = deflated([0xC3; 100]);
+    assert_eq!(read_compressed(&rsv1(text(&payload))), (vec![], Err(Violation::InvalidUtf8)));
+}
+
+#[test]
+fn attack_42_a_bomb_ends_at_the_limit_in_one_frame_and_across_fragments() {
+    let fits = deflated(vec![b'x'; LIMITS.message_bytes_max]);
+    let bomb = deflated(vec![b'x'; LIMITS.message_bytes_max + 1]);
+    let (heard, end) = read_compressed(&rsv1(text(&fits)));
+    assert_eq!((heard.len(), end), (1, Ok(0)));
+    for bytes in [rsv1(text(&bomb)), [rsv1(start(&bomb[..9])), more(""), self::end(&bomb[9..])].concat()] {
+        assert_eq!(read_compressed(&bytes), (vec![], Err(Violation::MessageTooBig)));
+    }
+}
+
+#[test]
+fn attack_44_a_corrupt_stream_ends_the_connection() {
+    for payload in [&[0x06][..], &[0xFF; 40]] {
+        assert_eq!(read_compressed(&rsv1(text(payload))), (vec![], Err(Violation::InvalidDeflate)));
     }
 }
 
@@ -304,7 +403,7 @@ fn attack_30_a_million_empty_continuations_stop_at_the_fragment_limit() {
     let bytes = [start(""), more("").repeat(1_000_000)].concat();
     let mut assembler = Assembler::default();
     let mut input = bytes.clone();
-    assert_eq!(assembler.next(&mut input, &LIMITS), Err(Violation::TooManyFragments));
+    assert_eq!(assembler.next(&mut input, &LIMITS, None), Err(Violation::TooManyFragments));
     let allowed = 6 * LIMITS.fragments_max as usize;
     assert!(read([&bytes[..allowed]], &LIMITS).1.unwrap() < 512, "empty fragments hold nothing");
     let (_, end) = read([&bytes[..allowed + 6]], &LIMITS);

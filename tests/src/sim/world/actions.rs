@@ -1,7 +1,7 @@
 //! What clients, publishers, operators and the clock do.
 
 use shardcast::router::Target;
-use shardcast_shard::{Dialect, Mail, MountId, Query, ShardId};
+use shardcast_shard::{Mail, MountId, Query, ShardId};
 use shardcast_wire::close;
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId, UserId};
 
@@ -39,7 +39,7 @@ impl World<'_> {
                 }
             }
             // Published elsewhere while Redis was away: it never gets here, and nobody is owed it.
-            Action::Gap => self.publications.push(nothing()),
+            Action::Gap => self.publications.push(nothing(0, Audience::Broadcast)),
             Action::Kick => self.kick(),
             Action::Query => self.query(),
             Action::Drain => self.post_drain(),
@@ -99,9 +99,8 @@ impl World<'_> {
 
     fn introduce(&mut self, peer: usize, mount: usize) {
         let config = &self.scenario.config.mounts[mount];
-        let is_echo = matches!(config.dialect, Dialect::Echo);
         let speaker = &mut self.peers[peer].speaker;
-        speaker.ask_for_upgrade(&mut self.rng, mount, &config.path, is_echo);
+        speaker.ask_for_upgrade(&mut self.rng, mount, config);
         if self.rng.chance(80) {
             speaker.authenticate(&mut self.rng);
         }
@@ -180,7 +179,8 @@ impl World<'_> {
         let padding = if self.rng.chance(90) { padding.min(2_000) } else { padding };
         let text = format!(r#"{{"event":"p","data":[{number},"{}"]}}"#, "x".repeat(padding));
         let frame: bytes::Bytes = server_frame(opcode::TEXT, text.as_bytes()).into();
-        let publication = Publication { mount, audience, excluded: self.addressable(&exclude), frame };
+        let excluded = self.addressable(&exclude);
+        let publication = Publication { excluded, frame, ..nothing(mount, audience) };
         self.post_publication(number, publication, exclude);
     }
 
@@ -238,6 +238,8 @@ impl World<'_> {
         } else {
             Default::default()
         };
+        let is_long_enough = publication.frame.len() >= self.scenario.deflated_len_min;
+        publication.is_wanted_deflated = is_long_enough && self.mirror.deflates(mount, &shards);
         let letters_max = self.scenario.mailbox_max;
         let (open, full): (Vec<_>, Vec<_>) =
             shards.into_iter().partition(|&shard| self.hosts[shard].sender.len() < letters_max);
@@ -333,7 +335,8 @@ impl World<'_> {
     }
 }
 
-/// What a publication that never came looks like here.
-fn nothing() -> Publication {
-    Publication { mount: 0, audience: Audience::Broadcast, excluded: Vec::new(), frame: bytes::Bytes::new() }
+/// A publication of nothing, which is also what one that never came looks like here.
+fn nothing(mount: usize, audience: Audience) -> Publication {
+    let (excluded, frame) = (Vec::new(), bytes::Bytes::new());
+    Publication { mount, audience, excluded, frame, is_wanted_deflated: false, deflated: None }
 }

@@ -54,6 +54,14 @@ impl World<'_> {
                 self.mirror.room_down(usize::from(mount.0), &room, shard);
                 self.directory.room_down(mount, &room, id);
             }
+            Effect::DeflateUp(mount) => {
+                self.mirror.deflate_up(usize::from(mount.0), shard);
+                self.directory.deflate_up(mount, id);
+            }
+            Effect::DeflateDown(mount) => {
+                self.mirror.deflate_down(usize::from(mount.0), shard);
+                self.directory.deflate_down(mount, id);
+            }
             Effect::AwaitWritable(conn) => {
                 let conn = self.model.find(shard, conn);
                 let was = std::mem::replace(&mut self.model.conns[conn].awaiting, true);

@@ -57,6 +57,7 @@ impl World<'_> {
         let is_open = self.fault != Some(super::Fault::ForgetDown) || !self.totals.fault_done;
         if self.rng.chance(10) || !is_open {
             self.mirror.check_directory(&self.directory);
+            self.mirror.check_deflating(&self.directory, self.scenario.config.mounts.len());
         }
     }
 
@@ -163,6 +164,7 @@ impl World<'_> {
             }
         }
         self.mirror.check_directory(&self.directory);
+        self.mirror.check_deflating(&self.directory, self.scenario.config.mounts.len());
     }
 
     /// Everybody leaves, by themselves or because the server drains: then nothing is left.
@@ -199,6 +201,7 @@ impl World<'_> {
     fn check_empty(&mut self) {
         assert!(self.mirror.is_empty(), "somebody left and nobody was told: {:?}", self.mirror);
         self.mirror.check_directory(&self.directory);
+        self.mirror.check_deflating(&self.directory, self.scenario.config.mounts.len());
         for (shard, host) in self.hosts.iter().enumerate() {
             host.shard.check_invariants();
             let counters = host.shard.counters();

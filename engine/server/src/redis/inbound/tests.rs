@@ -40,13 +40,13 @@ fn rig() -> Rig {
 /// What a letter is and to whom, `exclude` as the slots it names, and the text of its frame.
 fn describe(shard: usize, mail: Mail) -> String {
     let (what, frame, exclude) = match mail {
-        Mail::Broadcast { frame, exclude, .. } => ("broadcast".to_owned(), frame, exclude),
+        Mail::Broadcast { frame, exclude, .. } => ("broadcast".to_owned(), frame.plain, exclude),
         Mail::Room { room, own, frame, exclude, .. } => {
             let own = own.map_or(String::new(), |conn| format!("+{}", conn.slot));
-            (format!("room {room}{own}"), frame, exclude)
+            (format!("room {room}{own}"), frame.plain, exclude)
         }
-        Mail::Direct { conn, frame } => (format!("direct {}", conn.slot), frame, None),
-        Mail::User { user, frame, .. } => (format!("user {user}"), frame, None),
+        Mail::Direct { conn, frame } => (format!("direct {}", conn.slot), frame.plain, None),
+        Mail::User { user, frame, .. } => (format!("user {user}"), frame.plain, None),
         other => panic!("no message: {other:?}"),
     };
     let without: String =

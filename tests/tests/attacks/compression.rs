@@ -1,0 +1,174 @@
+//! 42 to 45: compressed messages that inflate to too much or to nothing, and windows of every size.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shardcast_tests::client::{Client, Received, masked_frame, opcode};
+use shardcast_tests::deflate::{OFFER, deflated};
+use shardcast_tests::server::{WS, one_shard, with_echo};
+
+use crate::arena::{Arena, expect_close, text};
+
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const MESSAGE_BYTES_MAX: usize = 131_072;
+const NOT_JSON_ANSWER: &str = r#"{"event":"error","data":{"message":"Invalid message format"}}"#;
+
+/// A server whose Ignis mount compresses.
+fn arena() -> Arena {
+    let mut config = with_echo(one_shard());
+    config.mounts[0].compression = true;
+    Arena::with(config)
+}
+
+fn deflating(arena: &Arena) -> Client {
+    Client::connect_deflating(arena.server.address(), WS)
+}
+
+fn compressed(payload: &[u8]) -> Vec<u8> {
+    masked_frame(FIN | RSV1 | opcode::TEXT, payload)
+}
+
+/// A payload in as many fragments as it has bytes, up to ten.
+fn in_fragments(payload: &[u8]) -> Vec<u8> {
+    let pieces: Vec<_> = payload.chunks(payload.len().div_ceil(10)).collect();
+    let frames = pieces.iter().enumerate().map(|(index, piece)| {
+        let first = if index == 0 { RSV1 | opcode::TEXT } else { opcode::CONTINUATION };
+        let fin = if index + 1 == pieces.len() { FIN } else { 0 };
+        masked_frame(fin | first, piece)
+    });
+    frames.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn attack_42_bombs_end_at_the_limit_before_authentication() {
+    let mut arena = arena();
+    let bomb = deflated(&vec![b'0'; 100 << 20]);
+    assert!(bomb.len() < 104 << 10, "1:1000");
+    let small = deflated(&vec![b'0'; MESSAGE_BYTES_MAX + 1]);
+    for (label, bytes) in [
+        ("42 a hundred megabytes in one frame", compressed(&bomb)),
+        ("42 a hundred megabytes in fragments", in_fragments(&bomb)),
+        ("42 a byte too much", compressed(&small)),
+    ] {
+        let before = arena.server.engine().status().shards[0].counters().bytes_inflated;
+        arena.attack(label, &[("violations.message_too_big", 1)], |arena| {
+            let mut client = deflating(arena);
+            client.send_raw(&bytes).expect("sending");
+            expect_close(label, &mut client, 1009, "Received too big message");
+        });
+        let after = arena.server.engine().status().shards[0].counters().bytes_inflated;
+        assert_eq!(after - before, MESSAGE_BYTES_MAX as u64 + 1, "{label}: bytes that came out");
+    }
+    arena.end();
+}
+
+#[test]
+fn attack_43_bombs_just_under_the_limit_at_full_rate_do_not_stall_others() {
+    const BOMBS: usize = 2_000;
+    /// Generous: an unoptimised server on a machine that others use.
+    const PONG_WITHIN: Duration = Duration::from_secs(2);
+    let mut arena = arena();
+    // The worst that is cheap to send: white space that the JSON scanner has to walk through.
+    let bomb = compressed(&deflated(&vec![b' '; MESSAGE_BYTES_MAX]));
+    arena.attack("43", &[("messages_malformed", BOMBS as u64)], |arena| {
+        let mut other = arena.ws();
+        let mut longest = Duration::ZERO;
+        thread::scope(|scope| {
+            let bomber = scope.spawn(|| {
+                let mut client = deflating(arena);
+                for _ in 0..BOMBS / 100 {
+                    client.send_raw(&bomb.repeat(100)).expect("sending");
+                }
+                for _ in 0..BOMBS {
+                    assert_eq!(client.recv(), text(NOT_JSON_ANSWER));
+                }
+                client.leave();
+            });
+            while !bomber.is_finished() {
+                let asked = Instant::now();
+                other.settle();
+                longest = longest.max(asked.elapsed());
+            }
+        });
+        println!("longest wait for a pong: {longest:?}");
+        assert!(longest < PONG_WITHIN, "{longest:?} for a pong beside the bombs");
+        other.leave();
+    });
+    arena.end();
+}
+
+#[test]
+fn attack_44_corrupt_streams_end_1007() {
+    let mut arena = arena();
+    let hello = deflated(b"hello, hello, hello");
+    let broken: [(&str, Vec<u8>); 5] = [
+        ("44 a reserved block", vec![0x06]),
+        ("44 a missing tail", hello[..hello.len() / 2].to_vec()),
+        ("44 a distance beyond the window", vec![0xf2, 0x00, 0x11, 0x00, 0x00]),
+        ("44 a stored block cut off", vec![0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65]),
+        ("44 noise", vec![0xff; 100]),
+    ];
+    for (label, payload) in &broken {
+        for bytes in [compressed(payload), in_fragments(payload)] {
+            arena.attack(label, &[("violations.invalid_deflate", 1)], |arena| {
+                let mut client = deflating(arena);
+                client.send_raw(&bytes).expect("sending");
+                expect_close(label, &mut client, 1007, "Received invalid compressed data");
+            });
+        }
+    }
+    arena.end();
+}
+
+#[test]
+fn attack_44_rsv1_on_what_is_never_compressed_ends_1002() {
+    let mut arena = arena();
+    for (label, first) in
+        [("44 ping", opcode::PING), ("44 continuation", opcode::CONTINUATION), ("44 close", opcode::CLOSE)]
+    {
+        arena.attack(label, &[("violations.unexpected_rsv1", 1)], |arena| {
+            let mut client = deflating(arena);
+            client.send_raw(&masked_frame(FIN | RSV1 | first, b"")).expect("sending");
+            expect_close(label, &mut client, 1002, "Received unexpected RSV1 bit");
+        });
+    }
+    // Without an offer nothing may be compressed, whatever the mount does for others.
+    arena.attack("44 no offer", &[("violations.unexpected_rsv1", 1)], |arena| {
+        let mut client = arena.ws();
+        client.send_raw(&compressed(&deflated(b"x"))).expect("sending");
+        expect_close("44 no offer", &mut client, 1002, "Received unexpected RSV1 bit");
+    });
+    arena.end();
+}
+
+#[test]
+fn attack_45_no_connection_keeps_a_window() {
+    let mut arena = arena();
+    for offer in
+        ["server_max_window_bits=8", "server_max_window_bits=14", "client_max_window_bits=99", "nonsense"]
+    {
+        let label = format!("45 {offer}");
+        arena.attack(&label, &[], |arena| {
+            let mut client = arena.raw();
+            let line = format!("Sec-WebSocket-Extensions: permessage-deflate; {offer}\r\n");
+            let answer = client.upgrade(WS, &line);
+            assert_eq!((answer.status, answer.header("Sec-WebSocket-Extensions")), (101, None), "{label}");
+            client.settle();
+            client.leave();
+        });
+    }
+    // A client may keep its window to itself; the server inflates each message on its own.
+    let incidents = [("messages_malformed", 1), ("violations.invalid_deflate", 1)];
+    arena.attack("45 context takeover", &incidents, |arena| {
+        let mut client = deflating(arena);
+        client.send_deflated("{");
+        assert_eq!(client.recv(), text(NOT_JSON_ANSWER));
+        client.send_raw(&compressed(&[0xf2, 0x00, 0x11, 0x00, 0x00])).expect("sending");
+        let end = "Received invalid compressed data".to_owned();
+        assert_eq!(client.recv(), Received::Close(Some(1007), end));
+        assert_eq!(client.recv(), Received::Eof);
+    });
+    assert!(OFFER.contains("client_max_window_bits"), "what browsers offer is accepted above");
+    arena.end();
+}
