@@ -109,6 +109,10 @@ impl Core {
         let now = self.clock.now();
         self.receive(now, sockets_rang);
         self.take_mail(now, mail_rang);
+        // After the mail, which silences what rang.
+        if !self.unread.is_empty() {
+            self.mail.ring();
+        }
         if self.shard.poll_wake().is_some_and(|wake_ms| wake_ms <= now.ms) {
             self.shard.handle_tick(now);
         }
@@ -159,9 +163,6 @@ impl Core {
             }
             self.ready = ready;
         }
-        if !self.unread.is_empty() {
-            self.mail.ring();
-        }
     }
 
     /// Reads a socket a bounded number of times and feeds the shard.
@@ -182,9 +183,12 @@ impl Core {
                 }
                 continue;
             }
-            let errno = std::io::Error::last_os_error().raw_os_error();
-            if received < 0 && matches!(errno, Some(libc::EAGAIN | libc::EINTR)) {
-                return;
+            if received < 0 {
+                match std::io::Error::last_os_error().raw_os_error() {
+                    Some(libc::EAGAIN) => return,
+                    Some(libc::EINTR) => continue,
+                    _ => {}
+                }
             }
             let how = if received == 0 { HangUp::Eof } else { HangUp::Error };
             self.shard.handle_hang_up(ready.id, how);
