@@ -150,9 +150,7 @@ fn mailbox_post_and_take((sender, receiver, letter): Posting) -> (Option<Mail>, 
 fn routed(shard_count: u8) -> (Route, String) {
     let mut route = Route::new(shard_count);
     let message = messages::envelope(ROOM, TEXT_BYTES);
-    for _ in 0..2_000 {
-        route.inbound.handle(message.as_bytes());
-    }
+    route.handle(message.as_bytes(), 2_000);
     route.take_all();
     (route, message)
 }
@@ -163,9 +161,7 @@ fn routed(shard_count: u8) -> (Route, String) {
 #[bench::shards_2(2)]
 #[bench::shards_4(4)]
 fn redis_1000_messages_to_mail((mut route, message): (Route, String)) -> (Route, String) {
-    for _ in 0..1_000 {
-        route.inbound.handle(black_box(message.as_bytes()));
-    }
+    route.handle(message.as_bytes(), 1_000);
     (route, message)
 }
 

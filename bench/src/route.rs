@@ -1,5 +1,6 @@
 //! The way from Redis to the shards: a directory with names in it, mailboxes that nobody empties but the benchmark.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -60,7 +61,7 @@ pub fn directory(count: usize) -> (Directory, Names) {
 /// The receiving end of Redis and the mailboxes behind it.
 pub struct Route {
     /// Takes messages.
-    pub inbound: Inbound,
+    inbound: Inbound,
     boxes: Vec<MailReceiver>,
 }
 
@@ -75,6 +76,15 @@ impl Route {
         let status = Arc::new(Status::new(Instant::now(), "none", usize::from(shard_count)));
         let router = Arc::new(Router::new(Arc::new(directory), senders));
         Self { inbound: Inbound::new("bench".to_owned(), MOUNT, router, status), boxes }
+    }
+
+    /// Takes `count` messages from Redis that are there together.
+    pub fn handle(&mut self, message: &[u8], count: u64) {
+        let router = self.inbound.router().clone();
+        let mut batch = router.batch();
+        for _ in 0..count {
+            self.inbound.handle(black_box(message), &mut batch);
+        }
     }
 
     /// Empties the mailboxes. Returns how many letters there were.
@@ -125,7 +135,7 @@ mod tests {
     fn a_message_becomes_a_letter_to_each_shard() {
         for shard_count in [1, 2, 4] {
             let mut route = Route::new(shard_count);
-            route.inbound.handle(messages::envelope(ROOM, messages::TEXT_BYTES).as_bytes());
+            route.handle(messages::envelope(ROOM, messages::TEXT_BYTES).as_bytes(), 1);
             assert_eq!(route.take_all(), usize::from(shard_count));
         }
     }

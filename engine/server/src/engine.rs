@@ -13,7 +13,7 @@ use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
 use tokio::sync::oneshot;
 
 use crate::redis::{PublishOutcome, RedisHandle};
-use crate::router::{Publication, Routed, Router, Target};
+use crate::router::{Batch, Publication, Routed, Router, Target};
 use crate::status::Status;
 
 /// How long a look into a shard may take: one busy turn, generously.
@@ -93,18 +93,20 @@ impl Engine {
     /// Delivers to this process' clients and publishes for the others. Never blocks.
     pub fn emit(&self, emit: &Emit<'_>) -> Result<Emitted, EmitError> {
         let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
-        let local = self.deliver(mount, emit);
-        let redis = match &self.redis {
-            None => PublishOutcome::Off,
-            Some(redis) => redis.publish(self.envelope(emit)),
-        };
-        Ok(Emitted { local, redis })
+        Ok(self.emit_in(&mut self.router.batch(), mount, emit))
+    }
+
+    /// The same for messages that are there together: those to the same clients share their sends.
+    pub fn emit_all(&self, emits: &[Emit<'_>]) -> Result<Vec<Emitted>, EmitError> {
+        let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
+        let mut batch = self.router.batch();
+        Ok(emits.iter().map(|emit| self.emit_in(&mut batch, mount, emit)).collect())
     }
 
     /// Delivers to this process' clients only.
     pub fn emit_local(&self, emit: &Emit<'_>) -> Result<Routed, EmitError> {
         let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
-        Ok(self.deliver(mount, emit))
+        Ok(self.deliver(&mut self.router.batch(), mount, emit))
     }
 
     /// A connected client, or `None`.
@@ -152,7 +154,16 @@ impl Engine {
         reply?.ok()
     }
 
-    fn deliver(&self, mount: MountId, emit: &Emit<'_>) -> Routed {
+    fn emit_in(&self, batch: &mut Batch<'_>, mount: MountId, emit: &Emit<'_>) -> Emitted {
+        let local = self.deliver(batch, mount, emit);
+        let redis = match &self.redis {
+            None => PublishOutcome::Off,
+            Some(redis) => redis.publish(self.envelope(emit)),
+        };
+        Emitted { local, redis }
+    }
+
+    fn deliver(&self, batch: &mut Batch<'_>, mount: MountId, emit: &Emit<'_>) -> Routed {
         let target = match &emit.to {
             Destination::Broadcast => Target::Broadcast,
             Destination::Room(room) => Target::Room(room.to_string()),
@@ -166,7 +177,7 @@ impl Engine {
             },
         };
         let exclude = emit.exclude.iter().filter_map(|id| ClientId::parse(id)).collect();
-        self.router.publish(&Publication { mount, target, frame: Bytes::from(emit.payload.frame()), exclude })
+        batch.publish(&Publication { mount, target, frame: Bytes::from(emit.payload.frame()), exclude })
     }
 
     fn envelope(&self, emit: &Emit<'_>) -> (String, Vec<u8>) {

@@ -52,16 +52,28 @@ impl MailSender {
     /// and its variant's documentation says what recovers it.
     #[must_use]
     pub fn post(&self, mail: Mail) -> bool {
+        let posted = self.put(mail);
+        if posted {
+            self.ring();
+        }
+        posted
+    }
+
+    /// Posts a letter of several; [`MailSender::ring`] follows the last. `false` as for [`MailSender::post`].
+    #[must_use]
+    pub fn put(&self, mail: Mail) -> bool {
         match self.queue.try_send(mail) {
-            Ok(()) => {
-                self.wake.ring_if_armed();
-                true
-            }
+            Ok(()) => true,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.wake.refused.fetch_add(1, Ordering::Relaxed);
                 false
             }
         }
+    }
+
+    /// Wakes the shard if it sleeps.
+    pub fn ring(&self) {
+        self.wake.ring_if_armed();
     }
 
     /// Letters lost so far.
@@ -102,6 +114,14 @@ impl MailReceiver {
     pub fn ring(&self) {
         self.wake.armed.store(true, Ordering::SeqCst);
         self.wake.ring_if_armed();
+    }
+
+    /// Whether the descriptor is readable.
+    #[cfg(test)]
+    pub(crate) fn has_rung(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.wake.eventfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, which outlives the call.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
     }
 
     /// Silences the descriptor.

@@ -87,56 +87,12 @@ impl Router {
 
     /// Posts a publication to the shards concerned. Publications of one thread reach each shard in order.
     pub fn publish(&self, publication: &Publication) -> Routed {
-        let Publication { mount, target, frame, exclude } = publication;
-        let mount = *mount;
-        match target {
-            Target::Broadcast => {
-                let exclude = self.resolve(exclude);
-                let frame = self.forms(mount, frame, ShardSet::all());
-                self.post_all(self.shards.iter(), || Mail::Broadcast {
-                    mount,
-                    frame: frame.clone(),
-                    exclude: exclude.clone(),
-                })
-            }
-            Target::Room(name) => self.publish_to_room(mount, name, frame, self.resolve(exclude)),
-            Target::Client(id) => match self.directory.client(*id) {
-                Some((home, at)) if home == mount => {
-                    let frame = self.forms(mount, frame, ShardSet::of(at.shard));
-                    let to = std::iter::once(self.shard(at.shard));
-                    self.post_all(to, || Mail::Direct { conn: at.conn, frame: frame.clone() })
-                }
-                _ => Routed::default(),
-            },
-            Target::User(user) => {
-                let shards = self.directory.user(mount, user);
-                let frame = self.forms(mount, frame, shards);
-                let to = shards.iter().map(|shard| self.shard(shard));
-                self.post_all(to, || Mail::User { mount, user: user.clone(), frame: frame.clone() })
-            }
-        }
+        self.batch().publish(publication)
     }
 
-    fn publish_to_room(
-        &self,
-        mount: MountId,
-        name: &str,
-        frame: &Bytes,
-        exclude: Option<Arc<[ClientRef]>>,
-    ) -> Routed {
-        let own = ClientId::parse(name).and_then(|id| self.directory.client(id));
-        let own = own.filter(|(home, _)| *home == mount).map(|(_, at)| at);
-        let (room, members) =
-            self.directory.room(mount, name).unwrap_or_else(|| (Arc::from(name), ShardSet::default()));
-        let shards = own.map_or(members, |at| members.with(at.shard));
-        let frame = self.forms(mount, frame, shards);
-        let mut routed = Routed::default();
-        for shard in shards.iter() {
-            let own = own.filter(|at| at.shard == shard).map(|at| at.conn);
-            let (room, frame, exclude) = (room.clone(), frame.clone(), exclude.clone());
-            routed.count(self.shard(shard).post(Mail::Room { mount, room, own, frame, exclude }));
-        }
-        routed
+    /// For publications that are there together.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { router: self, posted: ShardSet::default(), letters: 0 }
     }
 
     /// A frame for these shards: compressed if one of them has connections that take it so.
@@ -146,14 +102,6 @@ impl Router {
         Forms { plain: plain.clone(), deflated }
     }
 
-    fn post_all<'a>(&self, to: impl Iterator<Item = &'a MailSender>, mail: impl Fn() -> Mail) -> Routed {
-        let mut routed = Routed::default();
-        for shard in to {
-            routed.count(shard.post(mail()));
-        }
-        routed
-    }
-
     fn resolve(&self, exclude: &[ClientId]) -> Option<Arc<[ClientRef]>> {
         let known: Arc<[ClientRef]> =
             exclude.iter().filter_map(|&id| self.directory.client(id)).map(|(_, at)| at).collect();
@@ -161,8 +109,149 @@ impl Router {
     }
 }
 
+/// Publications that wake each shard once they are all posted, so that they share its turn and its sends.
+#[derive(Debug)]
+pub struct Batch<'r> {
+    router: &'r Router,
+    /// Shards with letters that nobody rang for.
+    posted: ShardSet,
+    letters: u32,
+}
+
+/// Letters after which shards are woken though more publications follow: they should not wait for long, and the
+/// smallest mailbox must not overflow before its shard hears of it.
+const LETTERS_UNRUNG_MAX: u32 = 32;
+
+impl Batch<'_> {
+    /// Posts a publication to the shards concerned.
+    pub fn publish(&mut self, publication: &Publication) -> Routed {
+        let Publication { mount, target, frame, exclude } = publication;
+        let (router, mount) = (self.router, *mount);
+        match target {
+            Target::Broadcast => {
+                let exclude = router.resolve(exclude);
+                let frame = router.forms(mount, frame, ShardSet::all());
+                let shards = (0..router.shards.len()).map(|index| ShardId(index as u8));
+                self.post_all(shards, |_| Mail::Broadcast {
+                    mount,
+                    frame: frame.clone(),
+                    exclude: exclude.clone(),
+                })
+            }
+            Target::Room(name) => self.publish_to_room(mount, name, frame, router.resolve(exclude)),
+            Target::Client(id) => match router.directory.client(*id) {
+                Some((home, at)) if home == mount => {
+                    let frame = router.forms(mount, frame, ShardSet::of(at.shard));
+                    let to = std::iter::once(at.shard);
+                    self.post_all(to, |_| Mail::Direct { conn: at.conn, frame: frame.clone() })
+                }
+                _ => Routed::default(),
+            },
+            Target::User(user) => {
+                let shards = router.directory.user(mount, user);
+                let frame = router.forms(mount, frame, shards);
+                let mail = |_| Mail::User { mount, user: user.clone(), frame: frame.clone() };
+                self.post_all(shards.iter(), mail)
+            }
+        }
+    }
+
+    fn publish_to_room(
+        &mut self,
+        mount: MountId,
+        name: &str,
+        frame: &Bytes,
+        exclude: Option<Arc<[ClientRef]>>,
+    ) -> Routed {
+        let directory = &self.router.directory;
+        let own = ClientId::parse(name).and_then(|id| directory.client(id));
+        let own = own.filter(|(home, _)| *home == mount).map(|(_, at)| at);
+        let (room, members) =
+            directory.room(mount, name).unwrap_or_else(|| (Arc::from(name), ShardSet::default()));
+        let shards = own.map_or(members, |at| members.with(at.shard));
+        let frame = self.router.forms(mount, frame, shards);
+        self.post_all(shards.iter(), |shard| {
+            let own = own.filter(|at| at.shard == shard).map(|at| at.conn);
+            Mail::Room { mount, room: room.clone(), own, frame: frame.clone(), exclude: exclude.clone() }
+        })
+    }
+
+    fn post_all(&mut self, to: impl Iterator<Item = ShardId>, mail: impl Fn(ShardId) -> Mail) -> Routed {
+        let mut routed = Routed::default();
+        for shard in to {
+            routed.count(self.router.shard(shard).put(mail(shard)));
+            self.posted = self.posted.with(shard);
+            self.letters += 1;
+        }
+        if self.letters >= LETTERS_UNRUNG_MAX {
+            self.ring();
+        }
+        routed
+    }
+
+    fn ring(&mut self) {
+        for shard in std::mem::take(&mut self.posted).iter() {
+            self.router.shard(shard).ring();
+        }
+        self.letters = 0;
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        self.ring();
+    }
+}
+
 impl Routed {
     fn count(&mut self, posted: bool) {
         if posted { self.shards += 1 } else { self.refused += 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::{MailReceiver, mailbox};
+
+    const MOUNT: MountId = MountId(0);
+
+    fn rig() -> (Router, MailReceiver) {
+        let directory = Arc::new(Directory::new(1));
+        directory.room_up(MOUNT, Arc::from("r"), ShardId(0));
+        let (sender, receiver) = mailbox(1_024).expect("an eventfd");
+        (Router::new(directory, vec![sender]), receiver)
+    }
+
+    fn publication() -> Publication {
+        let target = Target::Room("r".to_owned());
+        Publication { mount: MOUNT, target, frame: Bytes::from_static(b"frame"), exclude: Vec::new() }
+    }
+
+    /// A shard that wakes for the first of several messages sends them one by one.
+    #[test]
+    fn a_batch_rings_once_when_all_is_posted_or_when_much_is() {
+        let (router, mail) = rig();
+        assert!(!mail.has_rung());
+        let mut batch = router.batch();
+        for _ in 1..LETTERS_UNRUNG_MAX {
+            batch.publish(&publication());
+        }
+        assert!(!mail.has_rung(), "more may come");
+        batch.publish(&publication());
+        assert!(mail.has_rung(), "that is enough");
+        mail.silence();
+        assert!(mail.arm(), "letters wait");
+        batch.publish(&publication());
+        assert!(!mail.has_rung());
+        drop(batch);
+        assert!(mail.has_rung());
+    }
+
+    #[test]
+    fn a_publication_by_itself_rings_at_once() {
+        let (router, mail) = rig();
+        assert_eq!(router.publish(&publication()), Routed { shards: 1, refused: 0 });
+        assert!(mail.has_rung());
     }
 }

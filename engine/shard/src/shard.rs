@@ -222,14 +222,21 @@ impl Shard {
             input_bytes: self.input_bytes as u64,
             deflating: self.deflating.iter().map(|&count| u64::from(count)).sum(),
             messages_inflated: self.inflater.as_ref().map_or(0, Inflater::messages),
-            bytes_inflated: self.inflater.as_ref().map_or(0, Inflater::bytes),
+            bytes_inflated: self.bytes_inflated(),
             ..self.counters.clone()
         }
     }
 
-    /// Whether the connection agreed on permessage-deflate: what it sends may come to a thousand times as much.
-    pub fn deflates(&self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.deflates)
+    /// Whether what the connection sends may come to a thousand times as much: it agreed on permessage-deflate, or
+    /// may do so with the rest of its request head.
+    pub fn may_inflate(&self, id: ConnId) -> bool {
+        self.inflater.is_some()
+            && self.conns.get(id).is_some_and(|conn| conn.deflates || conn.phase == Phase::Head)
+    }
+
+    /// Bytes that compressed messages have come to so far.
+    pub fn bytes_inflated(&self) -> u64 {
+        self.inflater.as_ref().map_or(0, Inflater::bytes)
     }
 
     /// Whether no connection is left.

@@ -103,10 +103,7 @@ impl EmitResult {
 async fn emit_messages(control: &Control, request: Request<Incoming>) -> Result<Answer, ApiError> {
     let body = read_body(control, request).await?;
     let messages = emit::decode(&body)?;
-    let mut results = Vec::with_capacity(messages.len());
-    for message in &messages {
-        results.push(EmitResult::new(control.engine.emit(message)?));
-    }
+    let results: Vec<_> = control.engine.emit_all(&messages)?.into_iter().map(EmitResult::new).collect();
     let accepted = results.len();
     control.engine.status().process.api_emitted.fetch_add(accepted as u64, Ordering::Relaxed);
     Ok(answer::json(StatusCode::OK, &EmitAnswer { accepted, results }))

@@ -1,5 +1,6 @@
 //! What a shard's thread owns: the shard, its sockets, the scratch buffer; and the steps of a turn.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,10 @@ const SCRATCH_LEN: usize = 64 << 10;
 const DEFLATED_READ_LEN: usize = 4 << 10;
 /// Reads of one connection before the others get their turn.
 const READS_PER_TURN: usize = 4;
+/// Bytes that compressed messages may come to in one turn; who sends more of them is read in the next.
+const INFLATED_PER_TURN: u64 = 32 << 20;
+/// Turns for which deadlines may wait while there are sockets that were not read: what a peer sent in time may be there.
+const TURNS_WITHOUT_TICK_MAX: u32 = 16;
 /// Letters of one turn, and how many bytes of frames they may carry together: both keep a turn short.
 const LETTERS_PER_TURN: usize = 1_024;
 const FRAME_BYTES_PER_TURN: usize = 8 << 20;
@@ -31,6 +36,8 @@ const ENTROPY_LEN: usize = 4_096;
 pub(super) struct Core {
     pub(super) shard: Shard,
     clock: Clock,
+    /// When this turn began, or its last batch of writes.
+    now: Now,
     engine: Arc<Engine>,
     asker: Asker,
     hand_offs: mpsc::Sender<HandOff>,
@@ -42,8 +49,8 @@ pub(super) struct Core {
     entropy: Vec<u8>,
     /// Sockets of this turn that something happened to.
     ready: Vec<Ready>,
-    /// Sockets that were not read to their end.
-    unread: Vec<Ready>,
+    /// Turns since the last in which all sockets were read before the tick.
+    turns_without_tick: u32,
     /// Results of a batch of writes.
     results: Vec<Written>,
 }
@@ -51,6 +58,13 @@ pub(super) struct Core {
 struct Socket {
     id: ConnId,
     fd: OwnedFd,
+}
+
+/// A connection that was not taken in.
+pub(super) struct Refused {
+    pub(super) fd: OwnedFd,
+    /// Why the kernel would not watch it; `None` when the shard is full or draining.
+    pub(super) reason: Option<io::Error>,
 }
 
 /// What [`Core`] is made of.
@@ -68,9 +82,12 @@ pub(super) struct Parts {
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { shard, clock, engine, asker, hand_offs, mail, readiness, sends } = parts;
+        // Letters that a run before this one left behind.
+        mail.ring();
         Self {
             shard,
             clock,
+            now: clock.now(),
             engine,
             asker,
             hand_offs,
@@ -81,20 +98,22 @@ impl Core {
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
             entropy: Vec::new(),
             ready: Vec::new(),
-            unread: Vec::new(),
+            turns_without_tick: 0,
             results: Vec::new(),
         }
     }
 
-    /// Takes a connection in. `Err` gives the socket back: the shard is full or draining.
-    pub(super) fn accept(&mut self, fd: OwnedFd) -> Result<(), OwnedFd> {
+    /// Takes a connection in.
+    pub(super) fn accept(&mut self, fd: OwnedFd) -> Result<(), Refused> {
         let entropy = self.entropy();
-        let Some(id) = self.shard.handle_accept(self.clock.now(), entropy) else { return Err(fd) };
+        let now = self.look_at_clock();
+        let Some(id) = self.shard.handle_accept(now, entropy) else {
+            return Err(Refused { fd, reason: None });
+        };
         if let Err(error) = self.readiness.add(fd.as_raw_fd(), id) {
-            tracing::warn!(%error, "cannot watch a connection");
             self.shard.handle_closed(id);
             self.run_effects();
-            return Err(fd);
+            return Err(Refused { fd, reason: Some(error) });
         }
         let slot = id.slot as usize;
         if self.sockets.len() <= slot {
@@ -106,15 +125,17 @@ impl Core {
 
     /// Everything of a turn before its writes: bytes, mail, time, effects.
     pub(super) fn hear(&mut self, sockets_rang: bool, mail_rang: bool) {
-        let now = self.clock.now();
-        self.receive(now, sockets_rang);
+        let now = self.look_at_clock();
+        let is_due = self.shard.poll_wake().is_some_and(|wake_ms| wake_ms <= now.ms);
+        let may_be_more = (sockets_rang || is_due) && self.receive(now);
         self.take_mail(now, mail_rang);
-        // After the mail, which silences what rang.
-        if !self.unread.is_empty() {
-            self.mail.ring();
-        }
-        if self.shard.poll_wake().is_some_and(|wake_ms| wake_ms <= now.ms) {
-            self.shard.handle_tick(now);
+        if may_be_more && self.turns_without_tick < TURNS_WITHOUT_TICK_MAX {
+            self.turns_without_tick += 1;
+        } else {
+            self.turns_without_tick = 0;
+            if is_due {
+                self.shard.handle_tick(now);
+            }
         }
         self.run_effects();
     }
@@ -127,7 +148,7 @@ impl Core {
             // hears of it.
             let fd = |id: ConnId| socket_of(sockets, id).map_or(-1, |socket| socket.fd.as_raw_fd());
             self.sends.submit(self.shard.writes().map(|(id, bytes)| (fd(id), bytes)), &mut self.results);
-            let now = self.clock.now();
+            let now = self.look_at_clock();
             for (index, &written) in self.results.iter().enumerate() {
                 self.shard.handle_written(now, index, written);
             }
@@ -144,32 +165,37 @@ impl Core {
         self.sockets.clear();
     }
 
-    /// Reads the sockets that have something, and those that had more than they could say last time.
-    fn receive(&mut self, now: Now, rang: bool) {
-        let unread = std::mem::take(&mut self.unread);
-        for &ready in &unread {
-            self.receive_from(now, ready);
-        }
-        if rang {
-            let mut ready = std::mem::take(&mut self.ready);
-            self.readiness.poll(&mut ready);
-            for &ready in &ready {
-                if ready.writable {
-                    self.shard.handle_writable(ready.id);
-                }
-                if ready.readable {
-                    self.receive_from(now, ready);
-                }
-            }
-            self.ready = ready;
-        }
+    fn look_at_clock(&mut self) -> Now {
+        self.now = self.clock.now();
+        self.now
     }
 
-    /// Reads a socket a bounded number of times and feeds the shard.
-    fn receive_from(&mut self, now: Now, ready: Ready) {
-        let read_len = if self.shard.deflates(ready.id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
+    /// Reads the sockets that have something. Returns whether there may be more of them.
+    fn receive(&mut self, now: Now) -> bool {
+        let inflated_max = self.shard.bytes_inflated() + INFLATED_PER_TURN;
+        let mut ready = std::mem::take(&mut self.ready);
+        let may_be_more = self.readiness.poll(&mut ready);
+        for &ready in &ready {
+            if ready.writable {
+                self.shard.handle_writable(ready.id);
+            }
+            if ready.readable {
+                let is_next_turns =
+                    self.shard.may_inflate(ready.id) && self.shard.bytes_inflated() > inflated_max;
+                if is_next_turns || !self.receive_from(now, ready) {
+                    self.tell_again(ready.id);
+                }
+            }
+        }
+        self.ready = ready;
+        may_be_more
+    }
+
+    /// Reads a socket a bounded number of times and feeds the shard. `false`: it was not read to its end.
+    fn receive_from(&mut self, now: Now, ready: Ready) -> bool {
         for _ in 0..READS_PER_TURN {
-            let Some(fd) = self.fd(ready.id) else { return };
+            let Some(fd) = self.fd(ready.id) else { return true };
+            let read_len = if self.shard.may_inflate(ready.id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
             let scratch = &mut self.scratch[..read_len];
             // SAFETY: the buffer is ours and as long as said; the call does not keep it.
             let received =
@@ -179,13 +205,13 @@ impl Core {
                 // Less than asked for: the socket is empty, and what comes next is another event. The end of the
                 // stream that came with these bytes is not.
                 if (received as usize) < read_len && !ready.ended {
-                    return;
+                    return true;
                 }
                 continue;
             }
             if received < 0 {
-                match std::io::Error::last_os_error().raw_os_error() {
-                    Some(libc::EAGAIN) => return,
+                match io::Error::last_os_error().raw_os_error() {
+                    Some(libc::EAGAIN) => return true,
                     Some(libc::EINTR) => continue,
                     _ => {}
                 }
@@ -193,9 +219,9 @@ impl Core {
             let how = if received == 0 { HangUp::Eof } else { HangUp::Error };
             self.shard.handle_hang_up(ready.id, how);
             self.run_effects();
-            return;
+            return true;
         }
-        self.unread.push(ready);
+        false
     }
 
     /// Feeds received bytes to the shard, putting each question as it is raised.
@@ -241,7 +267,7 @@ impl Core {
         match effect {
             Effect::Ask(ask) => {
                 if let Some(verdict) = self.asker.put(ask) {
-                    self.shard.handle_verdict(self.clock.now(), verdict);
+                    self.shard.handle_verdict(self.now, verdict);
                 }
             }
             Effect::ClientUp { client_id, conn, mount } => {
@@ -254,7 +280,7 @@ impl Core {
             Effect::RoomDown(mount, room) => directory.room_down(mount, &room, shard),
             Effect::DeflateUp(mount) => directory.deflate_up(mount, shard),
             Effect::DeflateDown(mount) => directory.deflate_down(mount, shard),
-            Effect::AwaitWritable(id) => self.await_writable(id),
+            Effect::AwaitWritable(id) => self.tell_again(id),
             Effect::Fin(id) => {
                 if let Some(fd) = self.fd(id) {
                     // SAFETY: takes no pointers. It fails when the peer was faster.
@@ -273,11 +299,12 @@ impl Core {
         }
     }
 
-    fn await_writable(&mut self, id: ConnId) {
+    fn tell_again(&mut self, id: ConnId) {
         let Some(fd) = self.fd(id) else { return };
-        if let Err(error) = self.readiness.await_writable(fd, id) {
-            tracing::warn!(%error, "cannot watch a connection");
+        if let Err(error) = self.readiness.tell_again(fd, id) {
+            tracing::warn!(%error, "cannot watch a connection, which ends");
             self.shard.handle_hang_up(id, HangUp::Error);
+            self.run_effects();
         }
     }
 

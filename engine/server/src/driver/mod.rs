@@ -124,7 +124,8 @@ impl ShardThread {
     async fn serve(&self, sends: Sends) -> io::Result<Ending> {
         let clock = Clock::start();
         let readiness = Readiness::new()?;
-        let (mail_fd, sockets_fd) = (self.mail.wake_fd()?, readiness.wake_fd()?);
+        let mail_fd = socket::pollable(self.mail.wake_fd()?)?;
+        let sockets_fd = socket::pollable(readiness.wake_fd()?)?;
         let core = Core::new(Parts {
             shard: Shard::new(self.id, self.config.clone(), random_seed(), clock.now()),
             clock,

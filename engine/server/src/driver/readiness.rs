@@ -6,7 +6,7 @@
 //! the kernel and nothing else, and the same code serves io_uring and epoll.
 //!
 //! Edge-triggered: an event tells that something came, not that something is there. Whoever stops reading before the
-//! socket is empty comes back by itself. Closing a descriptor takes it out of the set, unless it was duplicated.
+//! socket is empty has to ask to be told again. Closing a descriptor takes it out of the set, unless it was duplicated.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -28,7 +28,7 @@ pub(super) struct Ready {
     pub(super) readable: bool,
     /// The peer's half ended, or the socket failed: reading comes to an end.
     pub(super) ended: bool,
-    /// It takes bytes; meaningful after [`Readiness::await_writable`] only.
+    /// It takes bytes; meaningful after [`Readiness::tell_again`] only.
     pub(super) writable: bool,
 }
 
@@ -61,8 +61,9 @@ impl Readiness {
         self.control(libc::EPOLL_CTL_ADD, fd, READ_EVENTS, id)
     }
 
-    /// Tells, from here on, when the socket takes bytes; at once if it does. Errors: as for [`Readiness::add`].
-    pub(super) fn await_writable(&self, fd: RawFd, id: ConnId) -> io::Result<()> {
+    /// Tells anew of what is there, behind all that others are told of already; and from here on of when the socket
+    /// takes bytes, too. Errors: as for [`Readiness::add`].
+    pub(super) fn tell_again(&self, fd: RawFd, id: ConnId) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, READ_EVENTS | libc::EPOLLOUT, id)
     }
 
@@ -71,8 +72,9 @@ impl Readiness {
         self.control(libc::EPOLL_CTL_DEL, fd, 0, id)
     }
 
-    /// Puts into `ready` what happened since the last call, at most [`EVENTS_PER_TURN`] sockets. Never blocks.
-    pub(super) fn poll(&mut self, ready: &mut Vec<Ready>) {
+    /// Puts into `ready` what happened since the last call, at most [`EVENTS_PER_TURN`] sockets. Returns whether there
+    /// may be more. Never blocks.
+    pub(super) fn poll(&mut self, ready: &mut Vec<Ready>) -> bool {
         ready.clear();
         // SAFETY: the buffer has room for as many events as said, and the kernel tells how many it wrote.
         unsafe {
@@ -89,6 +91,7 @@ impl Readiness {
                 writable: events & (libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR) != 0,
             }
         }));
+        ready.len() == EVENTS_PER_TURN
     }
 
     fn control(&self, operation: libc::c_int, fd: RawFd, events: libc::c_int, id: ConnId) -> io::Result<()> {
@@ -139,6 +142,23 @@ mod tests {
     }
 
     #[test]
+    fn pin_bytes_that_were_left_are_told_of_again_behind_others() {
+        let (first, mut first_client) = pair();
+        let (second, mut second_client) = pair();
+        let other = ConnId { slot: 8, ..ID };
+        let mut set = Readiness::new().expect("epoll");
+        set.add(first.as_raw_fd(), ID).expect("add");
+        set.add(second.as_raw_fd(), other).expect("add");
+        first_client.write_all(b"x").expect("write");
+        assert_eq!(poll(&mut set).len(), 1);
+        second_client.write_all(b"y").expect("write");
+        set.tell_again(first.as_raw_fd(), ID).expect("modify");
+        first_client.write_all(b"x").expect("write");
+        let told: Vec<_> = poll(&mut set).iter().map(|ready| (ready.id, ready.readable)).collect();
+        assert_eq!(told, [(other, true), (ID, true)], "each once");
+    }
+
+    #[test]
     fn pin_a_socket_that_filled_up_before_it_was_asked_about_is_told_when_it_takes_bytes() {
         let (server, mut client) = pair();
         server.set_nonblocking(true).expect("non-blocking");
@@ -146,7 +166,7 @@ mod tests {
         set.add(server.as_raw_fd(), ID).expect("add");
         for _ in 0..2 {
             while (&server).write(&[0; 1 << 16]).is_ok() {}
-            set.await_writable(server.as_raw_fd(), ID).expect("modify");
+            set.tell_again(server.as_raw_fd(), ID).expect("modify");
             assert!(poll(&mut set).iter().all(|ready| !ready.writable));
             let mut received = vec![0; 1 << 20];
             let writable = (0..1_000).any(|_| {

@@ -1,5 +1,6 @@
 //! The tasks that wait: for connections, for sockets, for mail. None holds a buffer.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,8 @@ use super::turn::{Ringer, Turns};
 
 /// Connections taken from one listener before the sockets that are open get their turn.
 const ACCEPTS_PER_WAKE: usize = 64;
+/// Pause after so many, in which the others have their turn.
+const FULL_BATCH_PAUSE: Duration = Duration::from_millis(1);
 /// Pause after the process ran out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection is told that cannot be served.
@@ -26,29 +29,45 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
             monoio::time::sleep(EXHAUSTED_PAUSE).await;
             continue;
         }
-        for _ in 0..ACCEPTS_PER_WAKE {
-            match reserve::accept(listener.as_raw_fd()) {
-                Ok(None) => break,
-                Ok(Some(socket)) => open(&turns, socket),
-                // A drain shuts the listener down under us.
-                Err(_) if turns.draining() => return,
-                Err(error) => {
-                    let told = reserve::shed(listener.as_raw_fd(), ACCEPTS_PER_WAKE, shed);
-                    turns.engine.status().process.accepts_shed.fetch_add(told as u64, Ordering::Relaxed);
-                    tracing::warn!(%error, "cannot take a connection: raise the limit on open files (ulimit -n) or lower server.connections_max");
-                    monoio::time::sleep(EXHAUSTED_PAUSE).await;
-                    break;
-                }
+        match accept_some(&turns, &listener) {
+            // Under epoll a listener that is readable does not wait, so the others would have no turn.
+            Ok(ACCEPTS_PER_WAKE) => monoio::time::sleep(FULL_BATCH_PAUSE).await,
+            Ok(_) => {}
+            // A drain shuts the listener down under us.
+            Err(_) if turns.draining() => return,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection: raise the limit on open files (ulimit -n) or lower server.connections_max");
+                monoio::time::sleep(EXHAUSTED_PAUSE).await;
             }
         }
     }
 }
 
-/// Takes a connection in, or tells it to come back later.
-fn open(turns: &Rc<Turns>, socket: OwnedFd) {
-    if let Err(socket) = turns.accept(socket) {
-        shed(&socket);
+/// Takes in connections that wait, and returns how many. An error: the kernel gives no more descriptors, memory or
+/// watches; those who waited were told.
+fn accept_some(turns: &Rc<Turns>, listener: &TcpListener) -> io::Result<usize> {
+    let accepts_shed = &turns.engine.status().process.accepts_shed;
+    for count in 0..ACCEPTS_PER_WAKE {
+        match reserve::accept(listener.as_raw_fd()) {
+            Ok(None) => return Ok(count),
+            Ok(Some(socket)) => {
+                let Err(refused) = turns.accept(socket) else { continue };
+                shed(&refused.fd);
+                if let Some(reason) = refused.reason {
+                    accepts_shed.fetch_add(1, Ordering::Relaxed);
+                    return Err(reason);
+                }
+            }
+            Err(error) => {
+                if !turns.draining() {
+                    let told = reserve::shed(listener.as_raw_fd(), ACCEPTS_PER_WAKE, shed);
+                    accepts_shed.fetch_add(told as u64, Ordering::Relaxed);
+                }
+                return Err(error);
+            }
+        }
     }
+    Ok(ACCEPTS_PER_WAKE)
 }
 
 fn shed(socket: &OwnedFd) {
@@ -63,12 +82,21 @@ fn shed(socket: &OwnedFd) {
     };
 }
 
-/// Rings for a turn whenever the descriptor, an eventfd or an epoll set, is readable.
-pub(super) async fn ring_loop(turns: Rc<Turns>, ringer: Ringer, fd: OwnedFd) {
-    // monoio is only asked whether the descriptor is readable, which any that can be polled answers.
-    let fd = UnixStream::from_std(fd.into()).expect("it can be polled");
+/// Rings for a turn whenever the descriptor is readable.
+pub(super) async fn ring_loop(turns: Rc<Turns>, ringer: Ringer, fd: UnixStream) {
     loop {
-        fd.readable(false).await.expect("it can be polled");
-        turns.ring(ringer).await;
+        match fd.readable(false).await {
+            Ok(()) => turns.ring(ringer).await,
+            Err(error) => {
+                tracing::error!(%error, ?ringer, "waiting failed; trying again");
+                monoio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
     }
+}
+
+/// What the runtime can wait on: an eventfd or an epoll set. It is only ever asked whether the descriptor is readable,
+/// which any that can be polled answers. Errors: the kernel cannot watch it.
+pub(super) fn pollable(fd: OwnedFd) -> io::Result<UnixStream> {
+    UnixStream::from_std(fd.into())
 }

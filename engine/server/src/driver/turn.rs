@@ -15,7 +15,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::core::Core;
+use super::core::{Core, Refused};
 use super::pace::Pace;
 use crate::engine::Engine;
 use crate::status::ShardStatus;
@@ -146,8 +146,8 @@ impl Turns {
         .await;
     }
 
-    /// Takes a connection in. `Err` gives the socket back: the shard is full or draining.
-    pub(super) fn accept(&self, socket: OwnedFd) -> Result<(), OwnedFd> {
+    /// Takes a connection in.
+    pub(super) fn accept(&self, socket: OwnedFd) -> Result<(), Refused> {
         // When the run is over the socket closes, as all others do.
         let accepted = self.enter(|core| core.accept(socket)).unwrap_or(Ok(()));
         self.signal.raise();

@@ -14,7 +14,7 @@ use shardcast_shard::MountId;
 use shardcast_wire::ignis::envelope::{self, Destination, EnvelopeError};
 use shardcast_wire::ignis::{ClientId, Scratch, UserId};
 
-use crate::router::{Publication, Router, Target};
+use crate::router::{Batch, Publication, Router, Target};
 use crate::status::Status;
 
 /// Between two lines about bad messages; whoever publishes them decides how many there are.
@@ -36,11 +36,16 @@ impl Inbound {
         Self { server_id, mount, router, status, scratch: Scratch::default(), log: LogLimit::default() }
     }
 
+    /// The router it publishes through.
+    pub fn router(&self) -> &Arc<Router> {
+        &self.router
+    }
+
     /// Takes the payload of one message from one of the Ignis channels. What is no Ignis message is counted in the
-    /// status and dropped. Never panics.
-    pub fn handle(&mut self, message: &[u8]) {
+    /// status and dropped. Never panics. `batch` is one of the router's.
+    pub fn handle(&mut self, message: &[u8], batch: &mut Batch<'_>) {
         count(&self.status.process.redis_received);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.route(message)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.route(message, batch)));
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -62,7 +67,7 @@ impl Inbound {
         }
     }
 
-    fn route(&mut self, message: &[u8]) -> Result<(), EnvelopeError> {
+    fn route(&mut self, message: &[u8], batch: &mut Batch<'_>) -> Result<(), EnvelopeError> {
         let received = envelope::decode(message, &mut self.scratch)?;
         if received.server_id == self.server_id {
             count(&self.status.process.redis_own);
@@ -79,7 +84,7 @@ impl Inbound {
             },
             Destination::User(json) => Target::User(UserId::from_json(&json).ok_or(EnvelopeError::NoTarget)?),
         };
-        self.router.publish(&Publication { mount: self.mount, target, frame, exclude: received.exclude });
+        batch.publish(&Publication { mount: self.mount, target, frame, exclude: received.exclude });
         Ok(())
     }
 }

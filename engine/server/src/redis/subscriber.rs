@@ -26,6 +26,7 @@ use super::inbound::Inbound;
 use super::link::{Half, Link};
 use super::trouble::Trouble;
 use super::{CONNECT_TIMEOUT, pause, stopped};
+use crate::router::{Batch, Router};
 
 /// How long a stop may take to say goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -71,18 +72,19 @@ impl Subscriber {
     /// Receives until the stop (`Ok`) or until the subscription is lost.
     async fn receive(&mut self, stream: PubSubStream) -> Result<(), Trouble> {
         let Self { link, inbound, canary_channel, canary_interval, stop, .. } = self;
+        let router = inbound.router().clone();
         let mut stream = pin!(stream);
         let mut received = 0;
         let mut silence = Silence::new(link.canaries_accepted());
         let mut watch = interval(*canary_interval);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let take_all = drain(stream.as_mut(), |message| {
+            let take_all = drain(stream.as_mut(), &router, |message, batch| {
                 received += 1;
                 if !message.from_pattern() && message.get_channel_name() == canary_channel {
                     link.canary_heard(message.get_payload_bytes());
                 } else {
-                    inbound.handle(message.get_payload_bytes());
+                    inbound.handle(message.get_payload_bytes(), batch);
                 }
             });
             tokio::select! {
@@ -120,12 +122,17 @@ async fn subscribe(client: &Client, canary_channel: &str) -> Result<(PubSubSink,
     Ok((sink, stream))
 }
 
-/// Hands over messages as they come; ends with the stream.
-async fn drain(mut stream: Pin<&mut PubSubStream>, mut handle: impl FnMut(&Msg)) {
+/// Hands over messages as they come, those that are there together as one batch; ends with the stream.
+async fn drain(
+    mut stream: Pin<&mut PubSubStream>,
+    router: &Router,
+    mut handle: impl FnMut(&Msg, &mut Batch<'_>),
+) {
     std::future::poll_fn(|cx| {
+        let mut batch = router.batch();
         loop {
             match stream.as_mut().poll_next(cx) {
-                Poll::Ready(Some(message)) => handle(&message),
+                Poll::Ready(Some(message)) => handle(&message, &mut batch),
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }

@@ -57,7 +57,8 @@ fn describe(shard: usize, mail: Mail) -> String {
 
 impl Rig {
     fn receive(&mut self, message: &[u8]) -> Vec<String> {
-        self.inbound.handle(message);
+        let router = self.inbound.router().clone();
+        self.inbound.handle(message, &mut router.batch());
         let letters = self.boxes.iter().enumerate();
         letters
             .flat_map(|(shard, mail)| std::iter::from_fn(|| mail.take()).map(move |m| describe(shard, m)))
