@@ -122,6 +122,13 @@ export const CASES = {
     ["cpu", "lastP99"],
     MANY_PUBLICATIONS,
   ),
+  visitors: fanout(
+    "the same members and rate, 500 a second connect, log in and leave",
+    BATCHING,
+    ["fanout", "-n", 500, ...ROOM, ...BYTES, ...SPIN, "-r", 100, "--visitors", 500],
+    ["cpu", "lastP99"],
+    MANY_PUBLICATIONS,
+  ),
   "slow-none": slow("100 members, 100 a second of 16 KiB", 100, 0),
   "slow-half": slow("the same, and 100 more who read 1 KiB a second", 200, 0.5),
   storm: {

@@ -22,7 +22,7 @@ const labels = Object.keys(PEERS);
 const TOGETHER = { sparse: 1, burst4: 4, burst16: 16, burst: 64 };
 const RATES = GROUPS.targets.filter((name) => name.startsWith("rate"));
 const OTHERS = ["many-rooms", "many-rooms-burst", "mixed", "ledger5000", "direct", "users", "exclude", "churn"];
-const TROUBLED = ["churn", "slow-none", "slow-half"];
+const TROUBLED = ["churn", "visitors", "slow-none", "slow-half"];
 const MARK = " †";
 
 const perSecond = (name) => Number(/\d+$/.exec(name)[0]);
