@@ -71,6 +71,11 @@ impl MailSender {
         }
     }
 
+    /// Whether more than half of the mailbox is taken.
+    pub fn is_half_full(&self) -> bool {
+        self.queue.capacity().is_some_and(|letters_max| self.queue.len() > letters_max / 2)
+    }
+
     /// Wakes the shard if it sleeps.
     pub fn ring(&self) {
         self.wake.ring_if_armed();

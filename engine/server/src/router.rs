@@ -92,7 +92,7 @@ impl Router {
 
     /// For publications that are there together.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { router: self, posted: ShardSet::default(), letters: 0 }
+        Batch { router: self, posted: ShardSet::default(), publications: 0 }
     }
 
     /// A frame for these shards: compressed if one of them has connections that take it so.
@@ -115,12 +115,12 @@ pub struct Batch<'r> {
     router: &'r Router,
     /// Shards with letters that nobody rang for.
     posted: ShardSet,
-    letters: u32,
+    /// Since shards were last rung for.
+    publications: u32,
 }
 
-/// Letters after which shards are woken though more publications follow: they should not wait for long, and the
-/// smallest mailbox must not overflow before its shard hears of it.
-const LETTERS_UNRUNG_MAX: u32 = 32;
+/// Publications after which shards are woken though more follow: about a millisecond's.
+const PUBLICATIONS_UNRUNG_MAX: u32 = 256;
 
 impl Batch<'_> {
     /// Posts a publication to the shards concerned.
@@ -179,11 +179,16 @@ impl Batch<'_> {
     fn post_all(&mut self, to: impl Iterator<Item = ShardId>, mail: impl Fn(ShardId) -> Mail) -> Routed {
         let mut routed = Routed::default();
         for shard in to {
-            routed.count(self.router.shard(shard).put(mail(shard)));
+            let mailbox = self.router.shard(shard);
+            routed.count(mailbox.put(mail(shard)));
+            // A shard that does not know of its letters would let them be lost.
+            if mailbox.is_half_full() {
+                mailbox.ring();
+            }
             self.posted = self.posted.with(shard);
-            self.letters += 1;
         }
-        if self.letters >= LETTERS_UNRUNG_MAX {
+        self.publications += 1;
+        if self.publications >= PUBLICATIONS_UNRUNG_MAX {
             self.ring();
         }
         routed
@@ -193,7 +198,7 @@ impl Batch<'_> {
         for shard in std::mem::take(&mut self.posted).iter() {
             self.router.shard(shard).ring();
         }
-        self.letters = 0;
+        self.publications = 0;
     }
 }
 
@@ -216,10 +221,10 @@ mod tests {
 
     const MOUNT: MountId = MountId(0);
 
-    fn rig() -> (Router, MailReceiver) {
+    fn rig(letters_max: usize) -> (Router, MailReceiver) {
         let directory = Arc::new(Directory::new(1));
         directory.room_up(MOUNT, Arc::from("r"), ShardId(0));
-        let (sender, receiver) = mailbox(1_024).expect("an eventfd");
+        let (sender, receiver) = mailbox(letters_max).expect("an eventfd");
         (Router::new(directory, vec![sender]), receiver)
     }
 
@@ -231,10 +236,10 @@ mod tests {
     /// A shard that wakes for the first of several messages sends them one by one.
     #[test]
     fn a_batch_rings_once_when_all_is_posted_or_when_much_is() {
-        let (router, mail) = rig();
+        let (router, mail) = rig(1_024);
         assert!(!mail.has_rung());
         let mut batch = router.batch();
-        for _ in 1..LETTERS_UNRUNG_MAX {
+        for _ in 1..PUBLICATIONS_UNRUNG_MAX {
             batch.publish(&publication());
         }
         assert!(!mail.has_rung(), "more may come");
@@ -249,8 +254,20 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_rings_before_a_small_mailbox_is_full() {
+        let (router, mail) = rig(64);
+        let mut batch = router.batch();
+        for _ in 0..32 {
+            batch.publish(&publication());
+        }
+        assert!(!mail.has_rung());
+        batch.publish(&publication());
+        assert!(mail.has_rung());
+    }
+
+    #[test]
     fn a_publication_by_itself_rings_at_once() {
-        let (router, mail) = rig();
+        let (router, mail) = rig(1_024);
         assert_eq!(router.publish(&publication()), Routed { shards: 1, refused: 0 });
         assert!(mail.has_rung());
     }
