@@ -2,14 +2,15 @@
 //!
 //! Does what the driver does, in its order, and no more, so that what is measured is the shard.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
 use shardcast_shard::{
-    Ask, ClientRef, ConnId, Dialect, Effect, Identity, IgnisSettings, Mail, Mount, MountId, Now, Shard,
-    ShardConfig, ShardId, SlowConsumer, Verdict,
+    Ask, ClientRef, ConnId, Dialect, Effect, Identity, IgnisSettings, Mail, Mount, MountId, Now, Question,
+    Shard, ShardConfig, ShardId, SlowConsumer, Verdict,
 };
 use shardcast_wire::{http, message};
 
@@ -40,7 +41,8 @@ impl Bench {
             let rooms: Vec<String> = rooms_of(index).iter().map(|room| format!("{room:?}")).collect();
             let join = format!(r#"{{"event":"join","data":{{"rooms":[{}]}}}}"#, rooms.join(","));
             let entropy = (index as u128).to_le_bytes();
-            let id = bench.shard.handle_accept(NOW, entropy).expect("there is room");
+            let id =
+                bench.shard.handle_accept(NOW, entropy, Ipv4Addr::LOCALHOST.into()).expect("there is room");
             bench.receive(id, &mut UPGRADE.to_vec());
             bench.receive(id, &mut messages::client_frame(AUTHENTICATE));
             bench.receive(id, &mut messages::client_frame(&join));
@@ -113,10 +115,13 @@ impl Bench {
     fn effects(&mut self) {
         while let Some(effect) = self.shard.poll_effect() {
             let verdict = match effect {
-                Effect::Ask(Ask::Authenticate { conn, .. }) => {
-                    Verdict::Auth { conn, outcome: AuthOutcome::Accepted(Identity::default()) }
-                }
-                Effect::Ask(Ask::ValidateRooms { conn, rooms, .. }) => Verdict::Rooms { conn, rooms },
+                Effect::Ask(Ask { conn, question, .. }) => match question {
+                    Question::Authenticate { .. } => {
+                        Verdict::Auth { conn, outcome: AuthOutcome::Accepted(Identity::default()) }
+                    }
+                    Question::ValidateRooms { rooms } => Verdict::Rooms { conn, rooms },
+                    _ => continue,
+                },
                 Effect::AwaitWritable(id) => {
                     self.awaiting.push(id);
                     continue;

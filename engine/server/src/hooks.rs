@@ -1,6 +1,7 @@
 //! Where an application plugs in: who may connect, which rooms it may join, what happens to its messages.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 pub use shardcast_shard::event::AuthOutcome;
@@ -33,6 +34,8 @@ pub struct Client {
     pub at: ClientRef,
     /// The mount it came to.
     pub mount: MountId,
+    /// Where it comes from.
+    pub address: IpAddr,
     /// What [`Hooks::authenticate`] said; empty before.
     pub identity: Identity,
 }

@@ -61,6 +61,7 @@ impl Rules {
         let known = config.auth.tokens.iter().map(|token| Identity {
             user: token.user.as_ref().and_then(user_id),
             context: Some(Arc::new(Grants { rooms: token.rooms.clone(), all: false })),
+            expires_unix_ms: None,
         });
         Self {
             known: known.collect(),
@@ -76,7 +77,7 @@ impl Rules {
             return AuthOutcome::Refused;
         };
         let accept = |user: Option<UserId>, grants: &Arc<Grants>| {
-            AuthOutcome::Accepted(Identity { user, context: Some(grants.clone()) })
+            AuthOutcome::Accepted(Identity { user, context: Some(grants.clone()), expires_unix_ms: None })
         };
         match credentials.token.filter(|token| !token.is_empty()) {
             Some(token) if self.auth.dev => {

@@ -4,11 +4,13 @@
 //! owns the socket and confirms its end ([`crate::Shard::handle_closed`]); until then the slot is not
 //! reused.
 
+use std::net::IpAddr;
+
 use shardcast_wire::ignis::ClientId;
 use shardcast_wire::message::Assembler;
 
 use crate::burst::{PathIndex, ROOT};
-use crate::event::Identity;
+use crate::event::{Identity, Now};
 use crate::ids::{ConnId, MountId};
 use crate::outbox::Outbox;
 use crate::rooms::Membership;
@@ -45,6 +47,8 @@ pub enum Auth {
 pub struct Conn {
     /// Its id, given at accept.
     pub client_id: ClientId,
+    /// Where it comes from.
+    pub address: IpAddr,
     /// What authentication said.
     pub identity: Identity,
     /// Bytes of a message or frame that is not complete.
@@ -104,18 +108,19 @@ pub struct HeadBuffer {
 
 impl Conn {
     /// A connection just accepted.
-    pub fn new(client_id: ClientId, generation: u32, now_ms: u64, unix_ms: u64) -> Self {
+    pub fn new(client_id: ClientId, address: IpAddr, generation: u32, now: Now) -> Self {
         Self {
             client_id,
+            address,
             identity: Identity::default(),
             assembler: Assembler::default(),
             head: None,
             outbox: None,
             memberships: Vec::new(),
-            since_ms: now_ms,
-            last_activity_ms: now_ms,
-            last_traffic_ms: now_ms,
-            connected_unix_ms: unix_ms,
+            since_ms: now.ms,
+            last_activity_ms: now.ms,
+            last_traffic_ms: now.ms,
+            connected_unix_ms: now.unix_ms,
             armed: UNARMED,
             path: ROOT,
             generation,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -158,6 +159,8 @@ pub struct Identity {
     pub user: Option<UserId>,
     /// Whatever the hooks want back with each later question.
     pub context: Option<Arc<dyn Any + Send + Sync>>,
+    /// When it ends to be who it is, ms since 1970; then the connection is closed.
+    pub expires_unix_ms: Option<u64>,
 }
 
 impl fmt::Debug for Identity {
@@ -166,90 +169,67 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A question to the hooks. Those with a verdict stop the connection's input until
+/// A question to the hooks about one connection. Those with a verdict stop the connection's input until
 /// [`crate::Shard::handle_bytes`] is called again, so that a hook that answers at once is heard before the
 /// next message.
 #[derive(Debug)]
-pub enum Ask {
+pub struct Ask {
+    /// Which connection.
+    pub conn: ConnId,
+    /// Its mount.
+    pub mount: MountId,
+    /// Its id.
+    pub client_id: ClientId,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// What authentication said; default before that.
+    pub identity: Identity,
+    /// What is to be known or told.
+    pub question: Question,
+}
+
+/// What an [`Ask`] is about.
+#[derive(Debug)]
+pub enum Question {
     /// Who is this? Answered by [`Verdict::Auth`].
     Authenticate {
-        /// Who asks.
-        conn: ConnId,
-        /// Its mount.
-        mount: MountId,
-        /// Its id.
-        client_id: ClientId,
         /// The `data` of the message, JSON text.
         data: String,
     },
     /// Which of these rooms may it join? Answered by [`Verdict::Rooms`].
     ValidateRooms {
-        /// Who asks.
-        conn: ConnId,
-        /// Its mount.
-        mount: MountId,
-        /// Its id.
-        client_id: ClientId,
-        /// What authentication said.
-        identity: Identity,
         /// Sanitised names.
         rooms: Vec<String>,
     },
     /// A message that is not the protocol's own. No answer.
     Message {
-        /// Who sent it.
-        conn: ConnId,
-        /// Its mount.
-        mount: MountId,
-        /// Its id.
-        client_id: ClientId,
-        /// What authentication said.
-        identity: Identity,
         /// The whole message, JSON text.
         text: String,
     },
-    /// A connection is authenticated. No answer.
-    Connected {
-        /// Which one.
-        conn: ConnId,
-        /// Its mount.
-        mount: MountId,
-        /// Its id.
-        client_id: ClientId,
-        /// What authentication said.
-        identity: Identity,
-    },
+    /// A connection is authenticated. No answer, but [`Verdict::ConnectedFailed`].
+    Connected,
     /// A connection is gone. No answer.
-    Disconnected {
-        /// Which one it was.
-        conn: ConnId,
-        /// Its mount.
-        mount: MountId,
-        /// Its id.
-        client_id: ClientId,
-        /// What authentication said; default when it never got that far.
-        identity: Identity,
-    },
+    Disconnected,
 }
 
 /// The hooks' answer.
 #[derive(Debug)]
 pub enum Verdict {
-    /// To [`Ask::Authenticate`].
+    /// To [`Question::Authenticate`].
     Auth {
         /// Who asked.
         conn: ConnId,
         /// What came out.
         outcome: AuthOutcome,
     },
-    /// To [`Ask::ValidateRooms`]: the rooms to join, exactly.
+    /// To [`Question::ValidateRooms`]: the rooms to join, exactly.
     Rooms {
         /// Who asked.
         conn: ConnId,
         /// May differ from what was asked for.
         rooms: Vec<String>,
     },
-    /// The hook for [`Ask::Connected`] refused after the fact: the client is told and closed.
+    /// The hook for [`Question::Connected`] refused after the fact: the client is told and closed.
     ConnectedFailed {
         /// Which one.
         conn: ConnId,

@@ -10,7 +10,7 @@ use shardcast_wire::{close, date};
 
 use crate::burst::FrameKind;
 use crate::conn::{Auth, Conn, Phase};
-use crate::event::{Ask, AuthOutcome, Effect, Identity, Now, Verdict};
+use crate::event::{AuthOutcome, Effect, Identity, Now, Question, Verdict};
 use crate::ids::ConnId;
 use crate::limits::{Dialect, IgnisSettings};
 use crate::shard::Shard;
@@ -101,9 +101,7 @@ fn authenticate(shard: &mut Shard, now: Now, id: ConnId, data: &str) {
     conn.auth = Auth::Authenticating;
     conn.since_ms = now.ms;
     conn.asks += 1;
-    let (mount, client_id) = (conn.mount, conn.client_id);
-    let ask = Ask::Authenticate { conn: id, mount, client_id, data: data.to_owned() };
-    shard.effects.push_back(Effect::Ask(ask));
+    shard.ask(id, Question::Authenticate { data: data.to_owned() });
     shard.asked = true;
     shard.arm(id);
 }
@@ -150,7 +148,7 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
     let connected = wire::connected(&client_id, identity.user.as_ref(), &date::iso_ms(now.unix_ms));
     shard.send(id, Bytes::from(connected), FrameKind::Message);
     if tell {
-        shard.effects.push_back(Effect::Ask(Ask::Connected { conn: id, mount, client_id, identity }));
+        shard.ask(id, Question::Connected);
     }
     shard.arm(id);
 }
@@ -163,14 +161,7 @@ fn ask_to_join(shard: &mut Shard, id: ConnId, rooms: Vec<Cow<'_, str>>) {
         return;
     }
     conn.asks += 1;
-    let ask = Ask::ValidateRooms {
-        conn: id,
-        mount: conn.mount,
-        client_id: conn.client_id,
-        identity: conn.identity.clone(),
-        rooms: rooms.into_iter().map(Cow::into_owned).collect(),
-    };
-    shard.effects.push_back(Effect::Ask(ask));
+    shard.ask(id, Question::ValidateRooms { rooms: rooms.into_iter().map(Cow::into_owned).collect() });
     shard.asked = true;
 }
 
@@ -180,12 +171,5 @@ fn forward(shard: &mut Shard, id: ConnId, text: &str) {
         shard.counters.messages_ignored += 1;
         return;
     }
-    let ask = Ask::Message {
-        conn: id,
-        mount: conn.mount,
-        client_id: conn.client_id,
-        identity: conn.identity.clone(),
-        text: text.to_owned(),
-    };
-    shard.effects.push_back(Effect::Ask(ask));
+    shard.ask(id, Question::Message { text: text.to_owned() });
 }

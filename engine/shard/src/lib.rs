@@ -34,7 +34,9 @@ pub mod timers;
 mod users;
 
 pub use counters::Counters;
-pub use event::{Ask, ClientView, Effect, Forms, HangUp, Identity, Mail, Now, Query, QueryReply, Verdict};
+pub use event::{
+    Ask, ClientView, Effect, Forms, HangUp, Identity, Mail, Now, Query, QueryReply, Question, Verdict,
+};
 pub use ids::{ClientRef, ConnId, MountId, ShardId};
 pub use limits::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
 pub use shard::Shard;

@@ -4,7 +4,7 @@ use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
 
 use crate::burst::Step;
 use crate::conn::{Auth, Phase};
-use crate::event::{Ask, Effect, Identity};
+use crate::event::{Effect, Identity, Question};
 use crate::ids::{ConnId, MountId};
 use crate::limits::Dialect;
 use crate::rooms::{Member, Membership};
@@ -118,7 +118,7 @@ impl Shard {
         }
         let (mount, client_id) = (conn.mount, conn.client_id);
         let was_client = std::mem::replace(&mut conn.auth, Auth::Unauthorized) == Auth::Authenticated;
-        let identity = std::mem::take(&mut conn.identity);
+        let user = conn.identity.user.clone();
         conn.in_own_room = false;
         if conn.deflates {
             self.deflate_down(mount);
@@ -129,13 +129,18 @@ impl Shard {
         if was_client {
             self.counters.clients -= 1;
             self.effects.push_back(Effect::ClientDown { client_id });
-            if let Some(user) = &identity.user
-                && self.users.remove(mount, user, id.slot)
+            if let Some(user) = user
+                && self.users.remove(mount, &user, id.slot)
             {
-                self.effects.push_back(Effect::UserDown(mount, user.clone()));
+                self.effects.push_back(Effect::UserDown(mount, user));
             }
         }
-        self.tell_disconnected(id, mount, client_id, identity);
+        if let Dialect::Ignis(settings) = &self.mount(mount).dialect
+            && settings.tell_lifecycle
+        {
+            self.ask(id, Question::Disconnected);
+        }
+        self.conns.get_mut(id).expect("looked up above").identity = Identity::default();
     }
 
     /// An open connection agreed on permessage-deflate.
@@ -154,14 +159,6 @@ impl Shard {
         *count -= 1;
         if *count == 0 {
             self.effects.push_back(Effect::DeflateDown(mount));
-        }
-    }
-
-    fn tell_disconnected(&mut self, conn: ConnId, mount: MountId, client_id: ClientId, identity: Identity) {
-        if let Dialect::Ignis(settings) = &self.mount(mount).dialect
-            && settings.tell_lifecycle
-        {
-            self.effects.push_back(Effect::Ask(Ask::Disconnected { conn, mount, client_id, identity }));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The shard itself: what comes in, who is told, and the bookkeeping every dialect shares.
 
 use std::collections::{BinaryHeap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use shardcast_wire::{frame, http};
 use crate::burst::{FrameKind, ROOT, Step, Turn};
 use crate::conn::{Conn, Conns, Phase};
 use crate::counters::Counters;
-use crate::event::{ClientView, Effect, HangUp, Mail, Now, Query, QueryReply, Verdict};
+use crate::event::{Ask, ClientView, Effect, HangUp, Mail, Now, Query, QueryReply, Question, Verdict};
 use crate::flush::Flush;
 use crate::ids::{ConnId, MountId, ShardId};
 use crate::limits::{Dialect, Mount, ShardConfig};
@@ -91,15 +92,16 @@ impl Shard {
         }
     }
 
-    /// A socket was accepted. `entropy` becomes the client id. `None`: full or draining, close it.
-    pub fn handle_accept(&mut self, now: Now, entropy: [u8; 16]) -> Option<ConnId> {
+    /// A socket was accepted. `entropy` becomes the client id; `address` is where it comes from. `None`: full or
+    /// draining, close it.
+    pub fn handle_accept(&mut self, now: Now, entropy: [u8; 16], address: IpAddr) -> Option<ConnId> {
         if self.conns.len() >= self.config.conns_max as usize || self.drain.is_some() {
             self.counters.shed_full += 1;
             return None;
         }
         self.counters.accepted += 1;
         let client_id = ClientId::from_random(entropy);
-        let id = self.conns.insert(|generation| Conn::new(client_id, generation, now.ms, now.unix_ms));
+        let id = self.conns.insert(|generation| Conn::new(client_id, address, generation, now));
         self.arm(id);
         Some(id)
     }
@@ -247,6 +249,20 @@ impl Shard {
     /// Whether [`Mail::Drain`] has come.
     pub fn is_draining(&self) -> bool {
         self.drain.is_some()
+    }
+
+    /// Raises a question about a connection that exists.
+    pub(crate) fn ask(&mut self, id: ConnId, question: Question) {
+        let conn = self.conns.get(id).expect("looked up by the caller");
+        let ask = Ask {
+            conn: id,
+            mount: conn.mount,
+            client_id: conn.client_id,
+            address: conn.address,
+            identity: conn.identity.clone(),
+            question,
+        };
+        self.effects.push_back(Effect::Ask(ask));
     }
 
     pub(crate) fn mount(&self, id: MountId) -> &Mount {

@@ -29,7 +29,7 @@ fn script_of(client: &HookClient) -> &str {
 }
 
 fn accepted(token: &str) -> AuthOutcome {
-    AuthOutcome::Accepted(Identity { user: Some(UserId::from_text(token)), context: None })
+    AuthOutcome::Accepted(Identity { user: Some(UserId::from_text(token)), ..Identity::default() })
 }
 
 impl Script {

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
-use shardcast_shard::{Ask, ClientRef, ConnId, Identity, Mail, MountId, ShardId, Verdict};
-use shardcast_wire::ignis::ClientId;
+use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config;
@@ -85,41 +84,28 @@ pub(super) struct Asker {
 impl Asker {
     /// Puts a question. A verdict that is there at once is returned; a late one arrives as mail.
     pub(super) fn put(&self, ask: Ask) -> Option<Verdict> {
+        let Ask { conn, mount, client_id, address, identity, question } = ask;
+        let at = ClientRef { shard: self.shard, conn };
+        let client = Client { id: client_id, at, mount, address, identity };
         let hooks = &self.hooks;
-        match ask {
-            Ask::Authenticate { conn, mount, client_id, data } => {
-                let client = self.client(conn, mount, client_id, Identity::default());
+        match question {
+            Question::Authenticate { data } => {
                 let answer = self.guard(|| hooks.authenticate(&client, &data));
-                let verdict = move |outcome| Verdict::Auth { conn, outcome };
-                self.settle(answer, AuthOutcome::Failed, verdict)
+                self.settle(answer, AuthOutcome::Failed, move |outcome| Verdict::Auth { conn, outcome })
             }
-            Ask::ValidateRooms { conn, mount, client_id, identity, rooms } => {
-                let client = self.client(conn, mount, client_id, identity);
+            Question::ValidateRooms { rooms } => {
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
                 self.settle(answer, Vec::new(), move |rooms| Verdict::Rooms { conn, rooms })
             }
-            Ask::Connected { conn, mount, client_id, identity } => {
-                let client = self.client(conn, mount, client_id, identity);
-                match self.guard(|| hooks.connected(&client)) {
-                    Some(Answer::Now(Ok(()))) => None,
-                    Some(Answer::Now(Err(_))) | None => Some(Verdict::ConnectedFailed { conn }),
-                    // An asynchronous failure comes after the fact and changes nothing (`ignis.md` §5).
-                    Some(Answer::Later(future)) => self.run(future.map(drop)),
-                }
-            }
-            Ask::Message { conn, mount, client_id, identity, text } => {
-                let client = self.client(conn, mount, client_id, identity);
-                self.tell(self.guard(|| hooks.message(&client, text)))
-            }
-            Ask::Disconnected { conn, mount, client_id, identity } => {
-                let client = self.client(conn, mount, client_id, identity);
-                self.tell(self.guard(|| hooks.disconnected(&client)))
-            }
+            Question::Connected => match self.guard(|| hooks.connected(&client)) {
+                Some(Answer::Now(Ok(()))) => None,
+                Some(Answer::Now(Err(_))) | None => Some(Verdict::ConnectedFailed { conn }),
+                // An asynchronous failure comes after the fact and changes nothing (`ignis.md` §5).
+                Some(Answer::Later(future)) => self.run(future.map(drop)),
+            },
+            Question::Message { text } => self.tell(self.guard(|| hooks.message(&client, text))),
+            Question::Disconnected => self.tell(self.guard(|| hooks.disconnected(&client))),
         }
-    }
-
-    fn client(&self, conn: ConnId, mount: MountId, id: ClientId, identity: Identity) -> Client {
-        Client { id, at: ClientRef { shard: self.shard, conn }, mount, identity }
     }
 
     /// Runs a hook; a panic is the application's fault and must not take the shard down.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::asks::Asker;
 use super::clock::Clock;
+use super::listener::Accepted;
 use super::readiness::{Readiness, Ready};
 use super::sends::Sends;
 use crate::control::HandOff;
@@ -104,10 +105,11 @@ impl Core {
     }
 
     /// Takes a connection in.
-    pub(super) fn accept(&mut self, fd: OwnedFd) -> Result<(), Refused> {
+    pub(super) fn accept(&mut self, accepted: Accepted) -> Result<(), Refused> {
+        let Accepted { fd, address } = accepted;
         let entropy = self.entropy();
         let now = self.look_at_clock();
-        let Some(id) = self.shard.handle_accept(now, entropy) else {
+        let Some(id) = self.shard.handle_accept(now, entropy, address) else {
             return Err(Refused { fd, reason: None });
         };
         if let Err(error) = self.readiness.add(fd.as_raw_fd(), id) {

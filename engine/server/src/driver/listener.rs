@@ -1,10 +1,10 @@
 //! The listening sockets of a shard: its own, with `SO_REUSEPORT`, so that the kernel spreads connections.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 /// Connections waiting in the kernel to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
@@ -41,14 +41,29 @@ fn bound_unsent(socket: &Socket) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A connection just taken, and where it comes from.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) fd: OwnedFd,
+    pub(super) address: IpAddr,
+}
+
 /// The next waiting connection, if there is one; never blocks.
-pub(super) fn accept(listener: RawFd) -> io::Result<Option<OwnedFd>> {
-    // SAFETY: null address pointers are allowed by accept4(2).
-    let fd =
-        unsafe { libc::accept4(listener, std::ptr::null_mut(), std::ptr::null_mut(), libc::SOCK_CLOEXEC) };
+pub(super) fn accept(listener: RawFd) -> io::Result<Option<Accepted>> {
+    let mut address = SockAddrStorage::zeroed();
+    let mut len = address.size_of();
+    // SAFETY: address and length outlive the call, and the length is the address' own.
+    let fd = unsafe {
+        let pointer = (&raw mut address).cast();
+        libc::accept4(listener, pointer, &raw mut len, libc::SOCK_CLOEXEC)
+    };
     if fd >= 0 {
         // SAFETY: the descriptor was just made and nobody else owns it.
-        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the kernel wrote an address of that length.
+        let address = unsafe { SockAddr::new(address, len) };
+        let ip = address.as_socket().expect("a listener on an IP address").ip();
+        return Ok(Some(Accepted { fd, address: ip.to_canonical() }));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
@@ -76,7 +91,7 @@ mod tests {
             // SAFETY: value and length outlive the call.
             let result = unsafe {
                 let pointer = (&raw mut value).cast();
-                libc::getsockopt(accepted.as_raw_fd(), libc::IPPROTO_TCP, name, pointer, &raw mut len)
+                libc::getsockopt(accepted.fd.as_raw_fd(), libc::IPPROTO_TCP, name, pointer, &raw mut len)
             };
             assert_eq!((result, value), (0, expected), "option {name}");
         }

@@ -10,7 +10,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::listener;
+use super::listener::{self, Accepted};
 
 /// Descriptors in reserve: one is enough unless others take the place of one that was given up.
 const SPARES: usize = 8;
@@ -25,7 +25,7 @@ pub(super) fn fill() {
 
 /// The next waiting connection, if there is one; never blocks on the peer. An error: no descriptor or memory is
 /// left; see [`shed`].
-pub(super) fn accept(listener: RawFd) -> io::Result<Option<OwnedFd>> {
+pub(super) fn accept(listener: RawFd) -> io::Result<Option<Accepted>> {
     if !EXHAUSTED.load(Ordering::Acquire) {
         return listener::accept(listener);
     }
@@ -47,7 +47,7 @@ pub(super) fn shed(listener: RawFd, count_max: usize, tell: impl Fn(&OwnedFd)) -
             top_up(&mut spare);
             return count;
         };
-        tell(&socket);
+        tell(&socket.fd);
         drop(socket);
         top_up(&mut spare);
     }

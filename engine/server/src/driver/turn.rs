@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::core::{Core, Refused};
+use super::listener::Accepted;
 use super::pace::Pace;
 use crate::engine::Engine;
 use crate::status::ShardStatus;
@@ -147,7 +147,7 @@ impl Turns {
     }
 
     /// Takes a connection in.
-    pub(super) fn accept(&self, socket: OwnedFd) -> Result<(), Refused> {
+    pub(super) fn accept(&self, socket: Accepted) -> Result<(), Refused> {
         // When the run is over the socket closes, as all others do.
         let accepted = self.enter(|core| core.accept(socket)).unwrap_or(Ok(()));
         self.signal.raise();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use shardcast_shard::Question as Asked;
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::{Ask, ClientRef, ClientView, ConnId, Effect, Identity, MountId, ShardId, Verdict};
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
@@ -109,7 +110,8 @@ impl World<'_> {
 
     /// Puts a question to the hooks, who answer at once, later or never.
     fn put(&mut self, shard: usize, ask: Ask) {
-        let (conn, mount, client_id, question) = question_of(&ask);
+        let (conn, mount, client_id) = (ask.conn, ask.mount, ask.client_id);
+        let question = question_of(&ask);
         let index = self.model.find(shard, conn);
         let model = &mut self.model.conns[index];
         if self.scenario.memory_scarce && model.owed.questions.is_empty() {
@@ -123,13 +125,11 @@ impl World<'_> {
             "who asks {question:?}"
         );
         assert_eq!(Some(question), model.owed.questions.pop_front(), "the question of connection {index}");
-        let verdict = match ask {
-            Ask::Authenticate { conn, .. } => Verdict::Auth { conn, outcome: self.authenticate() },
-            Ask::ValidateRooms { conn, client_id, rooms, .. } => {
-                Verdict::Rooms { conn, rooms: self.grant(client_id, rooms) }
-            }
-            Ask::Connected { conn, .. } if self.rng.chance(4) => Verdict::ConnectedFailed { conn },
-            Ask::Connected { .. } | Ask::Message { .. } | Ask::Disconnected { .. } => return,
+        let verdict = match ask.question {
+            Asked::Authenticate { .. } => Verdict::Auth { conn, outcome: self.authenticate() },
+            Asked::ValidateRooms { rooms } => Verdict::Rooms { conn, rooms: self.grant(client_id, rooms) },
+            Asked::Connected if self.rng.chance(4) => Verdict::ConnectedFailed { conn },
+            Asked::Connected | Asked::Message { .. } | Asked::Disconnected => return,
         };
         if self.rng.chance(self.scenario.hooks.at_once) {
             self.answer(shard, verdict);
@@ -146,7 +146,7 @@ impl World<'_> {
         match self.rng.weighted(&[100 - hooks.refused - hooks.failed, hooks.refused, hooks.failed]) {
             0 => {
                 let user = if self.rng.chance(70) { self.any_user() } else { None };
-                AuthOutcome::Accepted(Identity { user, context: None })
+                AuthOutcome::Accepted(Identity { user, ..Identity::default() })
             }
             1 => AuthOutcome::Refused,
             _ => AuthOutcome::Failed,
@@ -190,22 +190,13 @@ fn copy_of(verdict: &Verdict) -> Option<Verdict> {
     }
 }
 
-fn question_of(ask: &Ask) -> (ConnId, MountId, ClientId, Question) {
-    match ask {
-        Ask::Authenticate { conn, mount, client_id, data } => {
-            (*conn, *mount, *client_id, Question::Authenticate(data.clone()))
-        }
-        Ask::ValidateRooms { conn, mount, client_id, identity, rooms } => {
-            (*conn, *mount, *client_id, Question::ValidateRooms(rooms.clone(), identity.user.clone()))
-        }
-        Ask::Message { conn, mount, client_id, text, .. } => {
-            (*conn, *mount, *client_id, Question::Message(text.clone()))
-        }
-        Ask::Connected { conn, mount, client_id, identity } => {
-            (*conn, *mount, *client_id, Question::Connected(identity.user.clone()))
-        }
-        Ask::Disconnected { conn, mount, client_id, identity } => {
-            (*conn, *mount, *client_id, Question::Disconnected(identity.user.clone()))
-        }
+fn question_of(ask: &Ask) -> Question {
+    let user = ask.identity.user.clone();
+    match &ask.question {
+        Asked::Authenticate { data } => Question::Authenticate(data.clone()),
+        Asked::ValidateRooms { rooms } => Question::ValidateRooms(rooms.clone(), user),
+        Asked::Message { text } => Question::Message(text.clone()),
+        Asked::Connected => Question::Connected(user),
+        Asked::Disconnected => Question::Disconnected(user),
     }
 }
