@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 
-pub use shardcast_shard::event::AuthOutcome;
+pub use shardcast_shard::event::{AuthOutcome, RefusalReason};
 pub use shardcast_shard::{ClientRef, Identity, MountId};
 pub use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use shardcast_shard::Identity;
-use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_wire::ignis::UserId;
 use subtle::ConstantTimeEq;
 
-use crate::config::{self, Config, RoomPattern};
+use crate::auth::Principal;
+use crate::config::{self, Config};
 use crate::hooks::{Answer, Client, Hooks};
 
 /// Authentication and room rules from the configuration; replaced whole by a reload.
@@ -21,19 +21,12 @@ pub struct Policy {
 struct Rules {
     auth: config::Auth,
     /// What each of `auth.tokens` stands for.
-    known: Vec<Identity>,
+    known: Vec<Arc<Principal>>,
     /// In dev mode.
-    everything: Arc<Grants>,
+    everything: Principal,
     /// For clients without a token.
-    nothing_more: Arc<Grants>,
+    nobody: Arc<Principal>,
     room_name_bytes_max: usize,
-}
-
-/// What a client may join; shared by all who came with the same token.
-struct Grants {
-    /// Beyond the rooms that everyone may join.
-    rooms: Vec<RoomPattern>,
-    all: bool,
 }
 
 /// What a client sends to authenticate: `{"token": …}`, and in dev mode its own idea of its user.
@@ -58,56 +51,56 @@ impl Policy {
 
 impl Rules {
     fn new(config: &Config) -> Self {
-        let known = config.auth.tokens.iter().map(|token| Identity {
-            user: token.user.as_ref().and_then(user_id),
-            context: Some(Arc::new(Grants { rooms: token.rooms.clone(), all: false })),
-            expires_unix_ms: None,
+        let known = config.auth.tokens.iter().map(|token| {
+            let user = token.user.as_ref().and_then(user_id);
+            Arc::new(Principal { user, rooms: token.rooms.clone(), ..Principal::default() })
         });
         Self {
             known: known.collect(),
             auth: config.auth.clone(),
-            everything: Arc::new(Grants { rooms: Vec::new(), all: true }),
-            nothing_more: Arc::new(Grants { rooms: Vec::new(), all: false }),
+            everything: Principal { everything: true, ..Principal::default() },
+            nobody: Arc::default(),
             room_name_bytes_max: config.limits.room_name_bytes_max,
         }
     }
 
     fn authenticate(&self, data: &str) -> AuthOutcome {
-        let Ok(credentials) = serde_json::from_str::<Credentials<'_>>(data) else {
-            return AuthOutcome::Refused;
-        };
-        let accept = |user: Option<UserId>, grants: &Arc<Grants>| {
-            AuthOutcome::Accepted(Identity { user, context: Some(grants.clone()), expires_unix_ms: None })
-        };
+        match self.principal(data) {
+            Ok(principal) => AuthOutcome::Accepted(principal.identity()),
+            Err(reason) => AuthOutcome::Refused(reason),
+        }
+    }
+
+    fn principal(&self, data: &str) -> Result<Arc<Principal>, RefusalReason> {
+        let credentials = serde_json::from_str::<Credentials<'_>>(data);
+        let credentials = credentials.map_err(|_| RefusalReason::CredentialsMissing)?;
         match credentials.token.filter(|token| !token.is_empty()) {
             Some(token) if self.auth.dev => {
                 let named = credentials.user_id.and_then(|raw| UserId::from_json(raw.get()));
-                accept(Some(named.unwrap_or_else(|| UserId::from_text(&token))), &self.everything)
+                let user = Some(named.unwrap_or_else(|| UserId::from_text(&token)));
+                Ok(Arc::new(Principal { user, ..self.everything.clone() }))
             }
-            Some(token) => match self.find(&token) {
-                Some(known) => AuthOutcome::Accepted(known.clone()),
-                None => AuthOutcome::Refused,
-            },
-            None if self.auth.anonymous => accept(None, &self.nothing_more),
-            None => AuthOutcome::Refused,
+            Some(token) => self.find(&token).cloned().ok_or(RefusalReason::CredentialsUnknown),
+            None if self.auth.anonymous => Ok(self.nobody.clone()),
+            None => Err(RefusalReason::CredentialsMissing),
         }
     }
 
     /// Compares with every token, each in constant time, so that timing tells nothing about any.
-    fn find(&self, token: &str) -> Option<&Identity> {
+    fn find(&self, token: &str) -> Option<&Arc<Principal>> {
         let mut found = None;
-        for (listed, identity) in self.auth.tokens.iter().zip(&self.known) {
+        for (listed, principal) in self.auth.tokens.iter().zip(&self.known) {
             if bool::from(listed.token.expose().as_bytes().ct_eq(token.as_bytes())) {
-                found = Some(identity);
+                found = Some(principal);
             }
         }
         found
     }
 
-    fn may_join(&self, grants: &Grants, room: &str) -> bool {
+    fn may_join(&self, principal: &Principal, room: &str) -> bool {
         room.len() <= self.room_name_bytes_max
-            && (grants.all
-                || self.auth.rooms.iter().chain(&grants.rooms).any(|pattern| pattern.matches(room)))
+            && (principal.everything
+                || self.auth.rooms.iter().chain(&principal.rooms).any(|pattern| pattern.matches(room)))
     }
 }
 
@@ -126,9 +119,8 @@ impl Hooks for Policy {
 
     fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
         let rules = self.rules.load();
-        let grants = client.identity.context.as_ref().and_then(|context| context.downcast_ref::<Grants>());
-        match grants {
-            Some(grants) => rooms.retain(|room| rules.may_join(grants, room)),
+        match Principal::of(&client.identity) {
+            Some(principal) => rooms.retain(|room| rules.may_join(principal, room)),
             None => rooms.clear(),
         }
         Answer::Now(rooms)

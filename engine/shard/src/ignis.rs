@@ -112,8 +112,8 @@ fn conclude(shard: &mut Shard, now: Now, id: ConnId, outcome: AuthOutcome) {
             shard.counters.auth_accepted += 1;
             admit(shard, now, id, identity);
         }
-        AuthOutcome::Refused => {
-            shard.counters.auth_refused += 1;
+        AuthOutcome::Refused(reason) => {
+            shard.counters.auth_refused[reason.index()] += 1;
             send_error(shard, id, ErrorText::AuthenticationFailed);
             shard.close(now, id, &close::AUTHENTICATION_FAILED);
         }

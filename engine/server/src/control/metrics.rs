@@ -2,7 +2,7 @@
 //!
 //! Names are `shardcast_*` (and `process_*`, where Prometheus has a convention), base units are in the name,
 //! counters end in `_total`. Labels are bounded by the process, never by its peers: `shard`, `kind` of
-//! violation.
+//! violation, `reason` of a refusal.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,7 +18,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use shardcast_shard::Counters;
+use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::message::Violation;
 
 use super::process::Process;
@@ -121,7 +121,17 @@ impl Metrics {
             ([("kind", Cow::Borrowed(violation_kind(violation)))], sum)
         });
         let help = "Connections closed for breaking RFC 6455.";
-        families.labelled("shardcast_violations", help, None, MetricType::Counter, &violations)
+        families.labelled("shardcast_violations", help, None, MetricType::Counter, &violations)?;
+
+        let refusals: Vec<_> = RefusalReason::ALL
+            .iter()
+            .map(|reason| {
+                let sum = counters.iter().map(|counters| counters.auth_refused[reason.index()]).sum();
+                ([("reason", Cow::Borrowed(reason.name()))], sum)
+            })
+            .collect();
+        let help = "Authentications refused by the hooks.";
+        families.labelled("shardcast_auth_refused", help, None, MetricType::Counter, &refusals)
     }
 
     fn mailboxes(&self, families: &mut Families<'_>) -> fmt::Result {

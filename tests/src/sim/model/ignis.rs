@@ -55,7 +55,7 @@ impl Model {
                 }
                 match outcome {
                     AuthOutcome::Accepted(identity) => self.admit(conn, identity, now),
-                    AuthOutcome::Refused => self.turn_away(conn, "Authentication failed", now),
+                    AuthOutcome::Refused(_) => self.turn_away(conn, "Authentication failed", now),
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
                 }
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shardcast_shard::Question as Asked;
-use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_shard::{Ask, ClientRef, ClientView, ConnId, Effect, Identity, MountId, ShardId, Verdict};
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
 
@@ -148,7 +148,7 @@ impl World<'_> {
                 let user = if self.rng.chance(70) { self.any_user() } else { None };
                 AuthOutcome::Accepted(Identity { user, ..Identity::default() })
             }
-            1 => AuthOutcome::Refused,
+            1 => AuthOutcome::Refused(RefusalReason::Hooks),
             _ => AuthOutcome::Failed,
         }
     }
