@@ -1,7 +1,7 @@
 """Where the server differs from the letter of RFC 6455 on purpose, as Bun under Ignis does.
 
 Each entry has cases like any other, so that a difference that goes away, or another that comes, is noticed.
-`docs/protocols/ignis.md` describes all of them.
+`docs/protocols/ignis.md` §1 and §2 describe the server's behaviour.
 """
 
 from collections.abc import Iterator

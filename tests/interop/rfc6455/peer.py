@@ -30,7 +30,7 @@ BYTEWISE_HEAD = 32
 BYTEWISE_TAIL = 8
 BYTEWISE_CHUNK_MIN = 997
 BYTEWISE_CHUNKS_MAX = 500
-# Conversations up to this size pause after each byte, so that the server reads it alone.
+# Writes that come to at most this much pause after each byte, so that the server reads it alone.
 PAUSED_BYTES_MAX = 700
 PAUSE = 0.000_05
 
@@ -175,12 +175,13 @@ class Peer:
             if delivery == COALESCED:
                 self.send([b"".join(upgrade + self.writes_before_the_upgrade(steps))])
             else:
-                self.send(self.pieces(upgrade, delivery))
+                # Where the upgrade is as the library makes it, its pieces need not be read one by one.
+                self.send(self.pieces(upgrade, delivery), pauses=bool(self.wishes.rewritten))
                 self.read_while(lambda: self.protocol.state is CONNECTING)
                 if self.protocol.state is OPEN:
                     for step in steps:
                         step(self.protocol)
-                    self.send(self.pieces(self.protocol.data_to_send(), delivery))
+                    self.send(self.pieces(self.protocol.data_to_send(), delivery), pauses=True)
             self.read_while(lambda: True)
         return self.judge()
 
@@ -217,9 +218,9 @@ class Peer:
             pieces += [write[start:end] for start, end in zip(cuts, cuts[1:])]
         return pieces
 
-    def send(self, pieces: list[bytes]) -> None:
+    def send(self, pieces: list[bytes], pauses: bool = False) -> None:
         """Sends a piece a segment, and reads what comes meanwhile."""
-        is_paused = len(pieces) > 1 and sum(map(len, pieces)) <= PAUSED_BYTES_MAX
+        is_paused = pauses and len(pieces) > 1 and sum(map(len, pieces)) <= PAUSED_BYTES_MAX
         for piece in pieces:
             rest = memoryview(piece)
             while rest and not self.is_ended:
