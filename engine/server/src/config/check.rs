@@ -10,7 +10,7 @@ use shardcast_wire::ignis::RESERVED_PREFIX;
 
 use super::Config;
 use super::key::KeyPath;
-use super::keys::{Admin, Api, Auth, Limits, Mount, Server, Token};
+use super::keys::{Admin, Api, Audit, Auth, Limits, Mount, Server, Token};
 use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
@@ -154,6 +154,9 @@ pub enum Advice {
         /// What it leaves room for.
         connections: usize,
     },
+    /// An audit log that is required and has no file.
+    #[error("has no effect without audit.file")]
+    AuditNowhere,
     /// A second mount of a dialect that backends publish to.
     #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
     IgnisAgain,
@@ -211,6 +214,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     check_capacity(config, machine, &mut findings);
     check_api(config, &mut findings);
     check_auth(config, &mut findings);
+    check_audit(config, &mut findings);
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
@@ -308,6 +312,12 @@ fn check_auth(config: &Config, findings: &mut Findings) {
     }
     if auth.insecure && !auth.dev {
         findings.advise(Auth::NAME, 0, "insecure", Advice::InsecureAlone);
+    }
+}
+
+fn check_audit(config: &Config, findings: &mut Findings) {
+    if config.audit.required && config.audit.file.is_none() {
+        findings.advise(Audit::NAME, 0, "required", Advice::AuditNowhere);
     }
 }
 

@@ -22,14 +22,14 @@ pub(crate) mod suggest;
 mod tests;
 pub mod values;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token};
+pub use keys::{Admin, Api, Audit, Auth, Limits, Mount, Redis, Server, Token};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
 pub use pattern::RoomPattern;
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
-pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
+pub use values::{AuditEvent, Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
+    /// The record of refusals and of what operators did.
+    pub audit: Audit,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -59,6 +61,7 @@ impl Default for Config {
             redis: Redis::default(),
             limits: Limits::default(),
             auth: Auth::default(),
+            audit: Audit::default(),
             mounts: vec![Mount::default()],
         }
     }

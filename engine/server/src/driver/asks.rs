@@ -12,6 +12,7 @@ use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::audit::{Audit, Event, Kind, Rooms};
 use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
@@ -79,6 +80,7 @@ pub(super) struct Asker {
     /// Where late verdicts come home.
     pub(super) home: MailSender,
     pub(super) status: Arc<Status>,
+    pub(super) audit: Audit,
 }
 
 impl Asker {
@@ -91,11 +93,23 @@ impl Asker {
         match question {
             Question::Authenticate { data } => {
                 let answer = self.guard(|| hooks.authenticate(&client, &data));
-                self.settle(answer, AuthOutcome::Failed, move |outcome| Verdict::Auth { conn, outcome })
+                let audit = self.audit.clone();
+                self.settle(answer, AuthOutcome::Failed, move |outcome| {
+                    record_outcome(&audit, &client, &outcome);
+                    Verdict::Auth { conn, outcome }
+                })
             }
             Question::ValidateRooms { rooms } => {
+                let asked = self.audit.wants(Kind::JoinRefused).then(|| rooms.clone());
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
-                self.settle(answer, Vec::new(), move |rooms| Verdict::Rooms { conn, rooms })
+                let audit = self.audit.clone();
+                self.settle(answer, Vec::new(), move |rooms| {
+                    if let Some(refused) = asked.and_then(|asked| Rooms::refused(&asked, &rooms)) {
+                        let who = || audit.who(&client);
+                        audit.record(Kind::JoinRefused, || Event::JoinRefused { who: who(), rooms: refused });
+                    }
+                    Verdict::Rooms { conn, rooms }
+                })
             }
             Question::Connected => match self.guard(|| hooks.connected(&client)) {
                 Some(Answer::Now(Ok(()))) => None,
@@ -155,4 +169,18 @@ impl Asker {
         }
         None
     }
+}
+
+/// Records whether somebody was let in.
+fn record_outcome(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
+    let who = || audit.who(client);
+    let reason = match outcome {
+        AuthOutcome::Accepted(identity) => {
+            let who = || who().being(identity.user.as_ref());
+            return audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
+        }
+        AuthOutcome::Refused(reason) => reason.name(),
+        AuthOutcome::Failed => "failed",
+    };
+    audit.record(Kind::AuthRefused, || Event::AuthRefused { who: who(), reason });
 }
