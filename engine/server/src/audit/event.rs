@@ -207,7 +207,7 @@ impl Rooms {
         let mut refused = asked.iter().filter(|room| !granted.contains(room.as_str()));
         let rooms: Vec<_> = refused.by_ref().take(ROOMS_NAMED_MAX).map(|room| cut(room)).collect();
         let rooms_refused = rooms.len() + refused.count();
-        (rooms_refused > 0).then(|| Self { rooms, rooms_refused, rooms_asked: asked.len() })
+        (rooms_refused > 0).then_some(Self { rooms, rooms_refused, rooms_asked: asked.len() })
     }
 }
 
