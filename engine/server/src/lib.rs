@@ -4,6 +4,7 @@
 //! [`threads`] is the page where all threads and queues are wired.
 #![warn(unreachable_pub)]
 
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod compression;

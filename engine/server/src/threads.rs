@@ -29,6 +29,7 @@ use shardcast_wire::{http, message};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use crate::audit::{self, Audit, AuditError};
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
@@ -70,6 +71,9 @@ pub enum StartError {
     /// The Redis settings make no sense.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The kernel gives no threads, rings or descriptors.
     #[error("cannot start {what}: {source}")]
     Resources {
@@ -126,6 +130,7 @@ impl Server {
         let router = Arc::new(router.compressing(compression(config)));
         let (stop, stopped) = watch::channel(false);
         let server_id = uuid::Uuid::new_v4().to_string();
+        let audit = Audit::start(config, &server_id)?;
         let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
         let ignis = ignis.map(|index| MountId(index as u8));
         let (redis, redis_thread) = match (&config.redis.url, ignis) {
@@ -142,7 +147,7 @@ impl Server {
             }
             _ => (None, None),
         };
-        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
+        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status).audited(audit));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let auth = auth_threads(config, &machine)?;
@@ -180,6 +185,7 @@ impl Server {
             let up = started.recv().map_err(|_| io::Error::other("a shard died while starting"));
             up.and_then(|up| up).map_err(|source| StartError::Resources { what: "a shard", source })?;
         }
+        record_start(&engine, config);
         Ok(Self {
             engine,
             control,
@@ -209,9 +215,11 @@ impl Server {
         self.admin_address
     }
 
-    /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period.
+    /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period, what the audit log
+    /// records; and opens the audit log again.
     pub fn reload(&mut self, config: &Config) {
         self.control.reload(config);
+        self.engine.audit().reload(&config.audit);
         self.drain_period = config.server.drain_period;
     }
 
@@ -225,6 +233,7 @@ impl Server {
             drop(socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both));
         }
         let period_ms = self.drain_period.as_millis() as u64;
+        self.engine.audit().record(audit::Kind::Drain, || audit::Event::Drain { period_ms });
         for (shard, thread) in self.engine.router().shards().iter().zip(&self.shards) {
             while !shard.post(Mail::Drain { period_ms }) && !thread.is_finished() {
                 std::thread::sleep(DRAIN_RETRY);
@@ -242,7 +251,14 @@ impl Server {
         if let Some(redis) = self.redis_thread {
             drop(redis.join());
         }
+        self.engine.audit().finish(false);
     }
+}
+
+fn record_start(engine: &Engine, config: &Config) {
+    let (version, io) = (env!("CARGO_PKG_VERSION"), engine.status().io_driver);
+    let start = || audit::Event::Start { version, io, dev: config.auth.dev };
+    engine.audit().record(audit::Kind::Start, start);
 }
 
 fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {

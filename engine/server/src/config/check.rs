@@ -10,7 +10,9 @@ use shardcast_wire::ignis::RESERVED_PREFIX;
 
 use super::Config;
 use super::key::KeyPath;
-use super::keys::{Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Token};
+use super::keys::{
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Token,
+};
 use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
@@ -194,6 +196,9 @@ pub enum Advice {
         /// What it leaves room for.
         connections: usize,
     },
+    /// An audit log that is required and has no file.
+    #[error("has no effect without audit.file")]
+    AuditNowhere,
     /// A second mount of a dialect that backends publish to.
     #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
     IgnisAgain,
@@ -253,6 +258,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     check_auth(config, &mut findings);
     check_jwt(config, &mut findings);
     check_rules(config, &mut findings);
+    check_audit(config, &mut findings);
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
@@ -409,6 +415,12 @@ fn check_rules(config: &Config, findings: &mut Findings) {
         } else if rooms.len() > RULE_ROOMS_MAX {
             findings.refuse(RoomRule::NAME, index, "rooms", Rule::RulesTooMany(rooms.len(), RULE_ROOMS_MAX));
         }
+    }
+}
+
+fn check_audit(config: &Config, findings: &mut Findings) {
+    if config.audit.required && config.audit.file.is_none() {
+        findings.advise(Audit::NAME, 0, "required", Advice::AuditNowhere);
     }
 }
 

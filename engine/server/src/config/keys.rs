@@ -12,13 +12,25 @@ use super::codec::{
 };
 use super::key::{Key, Rows, Section};
 use super::{
-    Auto, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RedisUrl,
+    AuditEvent, Auto, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RedisUrl,
     RoomPattern, RoomTemplate, RuleAction, Secret, SecretEncoding, SlowConsumer, UserId,
 };
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
+
+/// What the audit log records by default: all but what goes well all the time.
+const AUDIT_EVENTS: [AuditEvent; 8] = [
+    AuditEvent::AuthRefused,
+    AuditEvent::JoinRefused,
+    AuditEvent::ApiRefused,
+    AuditEvent::Kick,
+    AuditEvent::Reload,
+    AuditEvent::Start,
+    AuditEvent::Drain,
+    AuditEvent::Stop,
+];
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -149,6 +161,7 @@ pub static SECTIONS: &[Section] = &[
     Jwt::SECTION,
     JwtKey::SECTION,
     Jwks::SECTION,
+    Audit::SECTION,
     Mount::SECTION,
 ];
 
@@ -381,6 +394,26 @@ settings! {
         timeout: Duration as Span [millis(100)..=secs(60)] = secs(5), live;
         /// Allows plain `http:` to other machines: whoever is on the way can then sign tokens.
         insecure: bool as Switch = false, live;
+    }
+}
+
+settings! {
+    /// The audit log: a line of JSON for each refusal and for what operators did. It never holds a token, a key or a
+    /// payload.
+    pub struct Audit ("audit": |config, index| config.audit) {
+        /// File that lines are appended to; it is made with mode 0640 and opened again on SIGHUP, for log rotation.
+        /// `"-"` is standard output, `""` turns the log off.
+        file: Option<String> as Optional<Text> = None;
+        /// What is recorded.
+        events: Vec<AuditEvent> as List<Name<AuditEvent>> = AUDIT_EVENTS.to_vec(), live;
+        /// Events that may wait to be written; beyond them events are lost, which is counted and told by a line
+        /// `lost`.
+        queue_max: usize as Count [64..=1_048_576] = 8_192;
+        /// Lines a second for what strangers can cause (refusals, authentication); beyond them the same happens, so
+        /// that nobody fills the disk.
+        rate_max: usize as Count [1..=1_000_000] = 1_000;
+        /// Whether readiness turns red while lines cannot be written.
+        required: bool as Switch = false;
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) mod suggest;
 mod tests;
 pub mod values;
 
-pub use keys::{Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Token};
+pub use keys::{Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Token};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
 pub use pattern::{RoomPattern, RoomTemplate};
@@ -30,8 +30,8 @@ pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
 pub use values::{
-    Auto, Choice, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RuleAction,
-    SecretEncoding, SlowConsumer, UserId,
+    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel,
+    RuleAction, SecretEncoding, SlowConsumer, UserId,
 };
 
 /// Everything that can be set, typed and within bounds.
@@ -51,6 +51,8 @@ pub struct Config {
     pub auth: Auth,
     /// What JSON Web Tokens are accepted, and what is read from them.
     pub jwt: Jwt,
+    /// The record of refusals and of what operators did.
+    pub audit: Audit,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -65,6 +67,7 @@ impl Default for Config {
             limits: Limits::default(),
             auth: Auth::default(),
             jwt: Jwt::default(),
+            audit: Audit::default(),
             mounts: vec![Mount::default()],
         }
     }

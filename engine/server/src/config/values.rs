@@ -86,6 +86,30 @@ choices! {
 }
 
 choices! {
+    /// What the audit log records; the names are those of the lines' `event`.
+    pub enum AuditEvent {
+        /// A client was not let in.
+        AuthRefused = "auth_refused",
+        /// A client was let in.
+        AuthAccepted = "auth_accepted",
+        /// A client asked for rooms that are not for it.
+        JoinRefused = "join_refused",
+        /// A request to the API came without a key that opens it.
+        ApiRefused = "api_refused",
+        /// A backend closed a client.
+        Kick = "kick",
+        /// The configuration was loaded again, or refused.
+        Reload = "reload",
+        /// The process serves.
+        Start = "start",
+        /// A stop was asked for.
+        Drain = "drain",
+        /// The process ends.
+        Stop = "stop",
+    }
+}
+
+choices! {
     /// How a token may be signed (RFC 7518 §3, RFC 8037).
     pub enum JwtAlgorithm {
         /// HMAC with SHA-256.

@@ -132,6 +132,11 @@ impl ApiError {
         }
     }
 
+    /// Its name for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.status_and_code().1
+    }
+
     /// The response that tells of it: `{"error":{"code":…,"message":…,"index":…}}`.
     pub(super) fn answer(&self) -> Answer {
         let (status, code) = self.status_and_code();

@@ -83,6 +83,7 @@ impl Collector for Metrics {
         self.compression(&mut families)?;
         self.auth(&mut families)?;
         self.redis(&mut families)?;
+        self.audit(&mut families)?;
         operating_system(&mut families, &Process::look())
     }
 }
@@ -201,6 +202,24 @@ impl Metrics {
         let help = "When the keys of an issuer were last fetched, since 1970; 0: not yet.";
         let fetched = by_issuer(|source| &source.fetched_unix_seconds);
         families.labelled("shardcast_jwks_fetched_time", help, Some(Unit::Seconds), gauge, &fetched)
+    }
+
+    /// Only with an audit log configured.
+    fn audit(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(counters) = self.engine.audit().counters() else { return Ok(()) };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        families.counter("shardcast_audit_written", "Lines of the audit log.", read(&counters.written))?;
+        let lost =
+            [("queue", &counters.lost_queue), ("rate", &counters.lost_rate), ("write", &counters.lost_write)];
+        let lost = lost.map(|(because, counter)| ([("because", Cow::Borrowed(because))], read(counter)));
+        let help = "Events that are not in the audit log.";
+        families.labelled("shardcast_audit_lost", help, None, MetricType::Counter, &lost)?;
+        let help = "Writes and openings of the audit log that failed.";
+        families.counter("shardcast_audit_errors", help, read(&counters.errors))?;
+        let help = "1 while lines of the audit log go out.";
+        families.gauge("shardcast_audit_up", help, u64::from(counters.trouble().is_none()))?;
+        let waiting = self.engine.audit().waiting() as u64;
+        families.gauge("shardcast_audit_waiting", "Events that wait to be written.", waiting)
     }
 
     /// Only with a Redis configured: an absent metric cannot alarm anyone.

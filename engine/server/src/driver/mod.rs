@@ -136,6 +136,7 @@ impl ShardThread {
                 later: self.later.clone(),
                 home: self.home.clone(),
                 status: self.engine.status().clone(),
+                audit: self.engine.audit().clone(),
             },
             hand_offs: self.hand_offs.clone(),
             mail: self.mail.clone(),
