@@ -15,6 +15,9 @@
 //!                                                │  sc-shard-0..n  │ monoio, pinned, own listeners
 //!                                                └─────────────────┘
 //! ```
+//!
+//! With `audit.file` there is one more, `sc-audit`: everyone above puts events into its bounded queue, and it
+//! answers nobody.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
