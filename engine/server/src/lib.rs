@@ -17,6 +17,7 @@ pub mod engine;
 pub mod hooks;
 pub mod logs;
 pub mod mailbox;
+pub mod outbound;
 pub mod policy;
 pub mod redis;
 pub mod router;

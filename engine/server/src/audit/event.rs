@@ -85,15 +85,16 @@ pub enum Event {
         /// `key_missing`, `key_unknown`, `no_key_configured`.
         reason: &'static str,
     },
-    /// A backend closed a client.
+    /// A backend closed a client, or all connections of a user.
     Kick {
         /// Whom.
-        client: String,
+        #[serde(flatten)]
+        whom: Kicked,
         /// Where the request came from.
         address: Option<IpAddr>,
         /// Which of `api.key` it came with, from 1; `null` in dev mode without keys.
         key: Option<usize>,
-        /// `accepted`, `unknown_client`, `shard_busy`.
+        /// `accepted`, `unknown_client`, `unknown_user`, `shard_busy`.
         outcome: &'static str,
     },
     /// Events that are not in the log.
@@ -116,8 +117,8 @@ impl Event {
     }
 
     /// A client that a backend closed, or tried to.
-    pub fn kick(id: &str, address: Option<IpAddr>, key: Option<usize>, outcome: &'static str) -> Self {
-        Self::Kick { client: cut(id), address, key: key.map(|index| index + 1), outcome }
+    pub fn kick(whom: Kicked, address: Option<IpAddr>, key: Option<usize>, outcome: &'static str) -> Self {
+        Self::Kick { whom, address, key: key.map(|index| index + 1), outcome }
     }
 
     /// A reload that was applied.
@@ -129,6 +130,28 @@ impl Event {
     /// A reload that changed nothing.
     pub fn reload_refused(problems: usize) -> Self {
         Self::Reload { outcome: "refused", applied: Vec::new(), ignored: Vec::new(), problems }
+    }
+}
+
+/// Whom a backend closed.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kicked {
+    /// A client, by its id.
+    Client(String),
+    /// All connections of a user, as the request named it.
+    User(String),
+}
+
+impl Kicked {
+    /// A client.
+    pub fn client(id: &str) -> Self {
+        Self::Client(cut(id))
+    }
+
+    /// A user.
+    pub fn user(id: &str) -> Self {
+        Self::User(cut(id))
     }
 }
 

@@ -20,7 +20,7 @@ use shardcast_shard::MountId;
 
 pub use crate::config::AuditEvent as Kind;
 use crate::config::{self, Config};
-pub use event::{Event, Rooms, User, Who};
+pub use event::{Event, Kicked, Rooms, User, Who};
 use writer::{Sink, Writer};
 
 /// How long the end of the process waits for the last lines; a disk that hangs must not hold it up.
