@@ -16,6 +16,9 @@
 //!                    │tokio      │── verdicts ──>│                 │
 //!                    └───────────┘  (bounded)    └─────────────────┘
 //! ```
+//!
+//! With `audit.file` there is one more, `sc-audit`: everyone above puts events into its bounded queue, and it
+//! answers nobody.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -12,7 +12,7 @@ use crate::hooks::Client;
 pub(super) const TEXT_BYTES_MAX: usize = 256;
 
 /// Rooms named in one line; more are counted only.
-pub(super) const ROOMS_NAMED_MAX: usize = 16;
+pub(super) const ROOMS_NAMED_MAX: usize = 8;
 
 /// Keys of the configuration named in one line.
 const KEYS_NAMED_MAX: usize = 256;
