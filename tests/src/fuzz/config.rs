@@ -74,11 +74,13 @@ fn variable(layer: &[u8]) -> Option<(OsString, OsString)> {
     let end = layer.iter().position(|byte| *byte == b'=')?;
     let name = [b"SHARDCAST_", &layer[..end]].concat();
     let mut value = layer[end + 1..].to_vec();
-    let is_secret = KeyPath::parse_env(&String::from_utf8_lossy(&name)).is_ok_and(|path| path.key.secret);
     // Of a URL only the password is secret.
     let is_hidden = !name.ends_with(b"_URL") || value.starts_with(b"redis://:\x01@");
-    if is_secret && is_hidden && value.iter().filter(|byte| **byte == 1).count() == 1 {
-        let at = value.iter().position(|byte| *byte == 1)?;
+    let mut marks = value.iter().enumerate().filter(|(_, byte)| **byte == 1);
+    if is_hidden
+        && let (Some((at, _)), None) = (marks.next(), marks.next())
+        && KeyPath::parse_env(&String::from_utf8_lossy(&name)).is_ok_and(|path| path.key.secret)
+    {
         value.splice(at..=at, CANARY.bytes());
     }
     Some((OsString::from_vec(name), OsString::from_vec(value)))
