@@ -1,4 +1,4 @@
-//! Replays the corpora of the fuzz targets, without libFuzzer.
+//! Replays the corpora of the fuzz targets and every input that once failed, without libFuzzer.
 //!
 //! `SHARDCAST_FUZZ_INPUT` is a file that `reproduce` runs; its folder or the beginning of its name says which target it
 //! is for (`tests/fuzz/README.md`).
@@ -36,13 +36,19 @@ fn stem(path: &Path) -> String {
     path.file_stem().expect("a name").to_string_lossy().into_owned()
 }
 
-/// Runs every file of a corpus; the names of those that fail.
+/// What is committed of a target: its corpus, which is minimised, and what once failed, which stays.
+fn inputs(target: &Target) -> Vec<PathBuf> {
+    let corpus = entries(&fuzz_folder().join("corpus").join(target.name));
+    assert!(!corpus.is_empty(), "{} has no corpus", target.name);
+    assert!(corpus.len() <= FILES_MAX, "{} has {} files: minimise it", target.name, corpus.len());
+    let found = fuzz_folder().join("found").join(target.name);
+    corpus.into_iter().chain(if found.is_dir() { entries(&found) } else { Vec::new() }).collect()
+}
+
+/// Runs every input of a target; the names of those that fail.
 fn replay(target: &Target) -> Vec<String> {
-    let files = entries(&fuzz_folder().join("corpus").join(target.name));
-    assert!(!files.is_empty(), "{} has no corpus", target.name);
-    assert!(files.len() <= FILES_MAX, "{} has {} files: minimise it", target.name, files.len());
     let mut failed = Vec::new();
-    for path in files {
+    for path in inputs(target) {
         let input = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(input.len() <= INPUT_BYTES_MAX, "{} has {} bytes", path.display(), input.len());
         if catch_unwind(|| target.run(&input)).is_err() {
@@ -74,6 +80,8 @@ fn targets_files_and_corpora_are_the_same() {
         let found: BTreeSet<_> = entries(&fuzz_folder().join(folder)).iter().map(|path| stem(path)).collect();
         assert_eq!(found, names, "what is in {folder}");
     }
+    let found = entries(&fuzz_folder().join("found"));
+    assert!(found.iter().all(|path| names.contains(&stem(path))), "what is in found: {found:?}");
     let manifest = fs::read_to_string(fuzz_folder().join("Cargo.toml")).expect("the manifest");
     for name in names {
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name} is no [[bin]]");
@@ -85,7 +93,7 @@ fn targets_files_and_corpora_are_the_same() {
 
 #[test]
 fn corpora_are_small() {
-    let files = TARGETS.iter().flat_map(|target| entries(&fuzz_folder().join("corpus").join(target.name)));
+    let files = TARGETS.iter().flat_map(inputs);
     let bytes: u64 = files.map(|path| fs::metadata(path).expect("a file").len()).sum();
     assert!(bytes <= BYTES_MAX, "{bytes} bytes in all corpora: minimise them");
 }
