@@ -128,7 +128,7 @@ impl<'a> World<'a> {
     /// Lives through the whole scenario. Panics on the first thing that is not as the model says.
     pub(crate) fn run(&mut self) {
         self.gather_crowd();
-        while self.step < self.scenario.steps {
+        while self.step < self.scenario.steps && !self.rng.is_spent() {
             let (action, _) = Action::WEIGHTS[self.rng.weighted(&self.scenario.weights)];
             self.act(action);
             self.step += 1;

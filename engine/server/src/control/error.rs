@@ -10,7 +10,7 @@ use crate::engine::EmitError;
 
 /// Why a request is refused. Nothing was sent or changed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub enum ApiError {
     /// Nobody may, yet.
     #[error(
         "the API is closed because no key is configured: set `api.key` (environment: `SHARDCAST_API_KEY`) and \

@@ -177,7 +177,7 @@ impl World<'_> {
             }
         }
         let number = self.publications.len();
-        let padding = self.rng.next() as usize % (self.scenario.padding_max as usize + 1);
+        let padding = self.rng.below(self.scenario.padding_max as usize + 1);
         let padding = if self.rng.chance(90) { padding.min(2_000) } else { padding };
         let text = format!(r#"{{"event":"p","data":[{number},"{}"]}}"#, "x".repeat(padding));
         let frame: bytes::Bytes = server_frame(opcode::TEXT, text.as_bytes()).into();
