@@ -50,6 +50,7 @@ const ORDINARY: &[&str] = &[
     "dropped_disconnected",
     "frames_sent",
     "handed_off",
+    "handshakes",
     "input_bytes",
     "joins",
     "leaves",
@@ -57,6 +58,7 @@ const ORDINARY: &[&str] = &[
     "messages_received",
     "outbox_bytes",
     "pings_sent",
+    "proxied",
     "published",
     "redis_own",
     "redis_published",
@@ -68,7 +70,8 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 6] = ["clients", "conns", "deflating", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 7] =
+    ["clients", "conns", "deflating", "handshakes", "input_bytes", "outbox_bytes", "rooms"];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.
@@ -341,7 +344,8 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
     engine.emit(&Emit { to, payload, exclude }).expect("an Ignis mount");
 }
 
-/// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`, and the process' own.
+/// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`,
+/// `refused_heads.<reason>`, and the process' own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counts(BTreeMap<String, u64>);
 
@@ -355,6 +359,9 @@ impl Counts {
             for violation in Violation::ALL {
                 let name = format!("violations.{}", violation.name());
                 *counts.entry(name).or_default() += shard.violations[violation.index()];
+            }
+            for (reason, value) in shard.refused_heads() {
+                *counts.entry(format!("refused_heads.{reason}")).or_default() += value;
             }
         }
         for (name, counter) in process_counters(process) {
@@ -384,7 +391,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 15] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 18] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -398,6 +405,9 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         hooks_panicked,
         hooks_timed_out,
         accepts_shed,
+        accepts_delayed,
+        shed_memory,
+        shed_address,
         hand_offs_refused,
         shards_restarted,
         api_unauthorized,
@@ -415,6 +425,9 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("hooks_panicked", hooks_panicked),
         ("hooks_timed_out", hooks_timed_out),
         ("accepts_shed", accepts_shed),
+        ("accepts_delayed", accepts_delayed),
+        ("shed_memory", shed_memory),
+        ("shed_address", shed_address),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
         ("api_unauthorized", api_unauthorized),

@@ -7,7 +7,7 @@ mod kernel;
 mod network;
 mod process;
 pub mod ring;
-mod system;
+pub(crate) mod system;
 
 use std::fmt::Write as _;
 

@@ -4,6 +4,7 @@
 //! [`threads`] is the page where all threads and queues are wired.
 #![warn(unreachable_pub)]
 
+pub mod admission;
 pub mod cli;
 pub mod compression;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod hooks;
 pub mod logs;
 pub mod mailbox;
 pub mod policy;
+mod pressure;
 pub mod redis;
 pub mod router;
 pub mod serve;

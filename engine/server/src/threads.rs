@@ -23,10 +23,14 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use shardcast_shard::address::Addresses;
+use shardcast_shard::rates::{Rate, RateLimits, Rates};
 use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
+use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 use tokio::sync::{mpsc, watch};
 
+use crate::admission::Admission;
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
@@ -35,6 +39,7 @@ use crate::driver::{AskFuture, Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
+use crate::pressure;
 use crate::redis;
 use crate::router::Router;
 use crate::status::Status;
@@ -111,6 +116,7 @@ impl Server {
         let shard_count = config.shard_count(&machine).min(ShardId::COUNT_MAX);
         let io = choose_io(config.server.io)?;
         let status = Arc::new(Status::new(Instant::now(), io.name(), shard_count));
+        status.memory_bytes_max.store(pressure::bytes_max(&config.limits).unwrap_or(0), Ordering::Release);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
         let listeners = bind_all(&config.server.listen, shard_count)?;
         let addresses = listeners[0].iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -142,10 +148,12 @@ impl Server {
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let (later, asked) = Later::new(&config.limits, engine.status().clone());
+        let admission = Arc::new(admission(config, &shard_config));
         let control = Arc::new(Settings::new(config));
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
-            spawn("sc-control", move || run_control(serve, asked))?
+            let pressure = pressure::watch(engine.status().clone());
+            spawn("sc-control", move || run_control(serve, asked, pressure))?
         };
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
@@ -158,6 +166,7 @@ impl Server {
                 mail,
                 home,
                 engine: engine.clone(),
+                admission: admission.clone(),
                 hooks: hooks.clone(),
                 later: later.clone(),
                 hand_offs: hand_offs.clone(),
@@ -326,11 +335,16 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
     }
 }
 
-/// The control thread: HTTP, and the hooks' answers that take time.
-fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::UnboundedReceiver<AskFuture>) {
+/// The control thread: HTTP, the hooks' answers that take time, a look at the memory now and then.
+fn run_control(
+    serve: impl Future<Output = ()>,
+    mut asked: mpsc::UnboundedReceiver<AskFuture>,
+    pressure: impl Future<Output = ()> + Send + 'static,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
     runtime.block_on(async move {
+        tokio::spawn(pressure);
         tokio::spawn(async move {
             while let Some(ask) = asked.recv().await {
                 tokio::spawn(ask);
@@ -343,10 +357,13 @@ fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::UnboundedReceiv
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {
     let limits = &config.limits;
     // The kernel spreads connections by hash, so a shard gets some more than its share.
-    let conns = config.connections_max(machine);
-    let conns_max = if shards == 1 { conns } else { conns.div_ceil(shards) * 5 / 4 };
+    let share = |count: usize| {
+        let share = if shards == 1 { count } else { count.div_ceil(shards) * 5 / 4 };
+        u32::try_from(share).unwrap_or(u32::MAX)
+    };
     ShardConfig {
-        conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
+        conns_max: share(config.connections_max(machine)),
+        handshakes_max: share(config.handshakes_max(machine)),
         outbox_bytes_total_max: limits.outbox_bytes_total_max / shards,
         input_bytes_total_max: limits.input_bytes_total_max / shards,
         rooms_per_conn_max: limits.rooms_per_connection_max,
@@ -355,8 +372,39 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
         close_timeout_ms: config.server.close_timeout.as_millis() as u64,
         head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },
+        addresses: Addresses {
+            proxies: config.server.trusted_proxies.clone(),
+            header: config.server.client_address_header.clone(),
+            proxy_protocol: config.server.proxy_protocol == config::ProxyProtocol::Required,
+            ipv6_prefix_bits: u8::try_from(limits.ipv6_prefix_bits).unwrap_or(128),
+        },
+        counts_addresses: limits.connections_per_address_max.is_some(),
+        rates: rates(&config.rates),
         mounts: config.mounts.iter().map(|m| mount(m, hooks)).collect(),
     }
+}
+
+fn rates(rates: &config::Rates) -> RateLimits {
+    let rate = |rate: Option<config::Rate>| {
+        rate.map(|rate| Rate::new(rate.amount as u64, rate.period, rate.burst.unwrap_or(rate.amount) as u64))
+    };
+    let scope =
+        |messages, bytes, joins| Rates { messages: rate(messages), bytes: rate(bytes), joins: rate(joins) };
+    RateLimits {
+        connection: scope(rates.connection_messages, rates.connection_bytes, rates.connection_joins),
+        user: scope(rates.user_messages, rates.user_bytes, rates.user_joins),
+        address: scope(rates.address_messages, rates.address_bytes, rates.address_joins),
+        refusals_max: u32::try_from(rates.refusals_max).unwrap_or(u32::MAX),
+    }
+}
+
+fn admission(config: &Config, shard: &ShardConfig) -> Admission {
+    Admission::new(
+        shard.addresses.clone(),
+        config.limits.connections_per_address_max,
+        config.limits.connections_per_user_max,
+        config.server.accepts_per_second_max,
+    )
 }
 
 fn compression(config: &Config) -> Compression {
@@ -380,6 +428,7 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
     Mount {
         path: mount.path.clone(),
         dialect,
+        origins: Origins { allowed: mount.origins.clone(), required: mount.origin_required },
         compression: mount.compression,
         messages: message::Limits {
             message_bytes_max: mount.message_bytes_max,

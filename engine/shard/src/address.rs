@@ -1,6 +1,6 @@
 //! Whose address counts: known proxies, and what is one address where a network gives a client many.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -32,10 +32,11 @@ impl Addresses {
         self.proxies.iter().any(|network| network.contains(&address))
     }
 
-    /// The address as far as limits tell it from others; `None` where they do not apply: loopback, and proxies, who
-    /// stand for many.
+    /// The address as far as limits tell it from others; `None` where they do not apply: `127.0.0.1` and `::1`, which
+    /// are programs of this machine, and proxies, who stand for many.
     pub fn limited(&self, address: IpAddr) -> Option<IpAddr> {
-        if address.is_loopback() || self.is_proxy(address) {
+        let is_here = address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST;
+        if is_here || self.is_proxy(address) {
             return None;
         }
         let IpAddr::V6(v6) = address else { return Some(address) };
@@ -50,12 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_know_networks_of_ipv6_and_spare_loopback_and_proxies() {
+    fn limits_know_networks_of_ipv6_and_spare_this_machine_and_proxies() {
         let proxies = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|text| text.parse().expect("a network"));
         let addresses = Addresses { proxies: proxies.into(), ..Addresses::default() };
         for (address, limited) in [
             ("203.0.113.7", Some("203.0.113.7")),
-            ("127.0.0.9", None),
+            ("127.0.0.1", None),
+            ("127.0.0.9", Some("127.0.0.9")),
             ("::1", None),
             ("10.1.2.3", None),
             ("2001:db8:ffff:1::1", None),

@@ -266,6 +266,11 @@ impl Shard {
         self.inflater.as_ref().map_or(0, Inflater::bytes)
     }
 
+    /// The mount of an open connection.
+    pub fn mount_of(&self, id: ConnId) -> Option<MountId> {
+        self.conns.get(id).filter(|conn| conn.phase == Phase::Open).map(|conn| conn.mount)
+    }
+
     /// Whether no connection is left.
     pub fn is_empty(&self) -> bool {
         self.conns.is_empty()

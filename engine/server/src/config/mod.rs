@@ -20,16 +20,18 @@ pub mod secret;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 pub mod values;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token};
+pub use keys::{Admin, Api, Auth, Limits, Mount, Rates, Redis, Server, Token};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
 pub use pattern::RoomPattern;
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
-pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
+pub use traffic::Rate;
+pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, ProxyProtocol, SlowConsumer, UserId};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub redis: Redis,
     /// Bounds on memory and work.
     pub limits: Limits,
+    /// How much clients may send.
+    pub rates: Rates,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
     /// Which dialect answers on which path; never empty, paths unique.
@@ -58,6 +62,7 @@ impl Default for Config {
             api: Api::default(),
             redis: Redis::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
             auth: Auth::default(),
             mounts: vec![Mount::default()],
         }
