@@ -317,6 +317,32 @@ mod tests {
         assert_eq!(pass(&mut buckets, &rates, 60_000, 50), 20, "no more than the burst after a pause");
     }
 
+    /// Whatever the order of calls, no time sees more than its burst and what came back in it.
+    #[test]
+    fn no_window_sees_more_than_burst_and_rate() {
+        let (per_second, burst) = (50, 10);
+        let rates = Rates { messages: Some(Rate::new(per_second, SECOND, burst)), ..Rates::default() };
+        for seed in 1..200u64 {
+            let mut random = seed;
+            let mut next = |below: u64| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 33) % below
+            };
+            let (mut buckets, mut ms, mut passed) = (Buckets::default(), 0, Vec::new());
+            for _ in 0..300 {
+                ms += if next(20) == 0 { next(2_000) } else { next(15) };
+                let count = pass(&mut buckets, &rates, ms, next(8) as u32);
+                passed.extend((0..count).map(|_| ms));
+            }
+            for (first, &from) in passed.iter().enumerate() {
+                for (last, &to) in passed.iter().enumerate().skip(first) {
+                    let allowed = burst + (to - from) * per_second / 1_000;
+                    assert!((last - first) as u64 <= allowed, "seed {seed}, from {from} to {to} ms");
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_larger_than_the_burst_passes_a_full_bucket_and_is_paid_for() {
         let rates = Rates { bytes: Some(Rate::new(1_000, SECOND, 100)), ..Rates::default() };

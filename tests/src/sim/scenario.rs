@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shardcast::compression::Compression;
 use shardcast_shard::address::Addresses;
-use shardcast_shard::rates::RateLimits;
+use shardcast_shard::rates::{Rate, RateLimits, Rates};
 use shardcast_shard::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
 use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
@@ -191,13 +192,20 @@ fn shard_config(rng: &mut Rng, memory_scarce: bool, input_scarce: bool) -> Shard
         head: http::HeadLimits::default(),
         addresses: Addresses::default(),
         counts_addresses: false,
-        rates: RateLimits::default(),
+        rates: generous(),
         mounts: vec![
             mount(rng, "/ws", Dialect::Ignis(main)),
             mount(rng, "/other", Dialect::Ignis(other)),
             mount(rng, "/echo", Dialect::Echo),
         ],
     }
+}
+
+/// Rates that nobody exceeds: the buckets are kept, and refuse nothing that the model expects.
+fn generous() -> RateLimits {
+    let rate = Some(Rate::new(1_000_000_000, Duration::from_secs(1), 1_000_000_000));
+    let rates = Rates { messages: rate, bytes: rate, joins: rate };
+    RateLimits { connection: rates, user: rates, address: rates, refusals_max: 0 }
 }
 
 fn mount(rng: &mut Rng, path: &str, dialect: Dialect) -> Mount {

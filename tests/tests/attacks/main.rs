@@ -10,6 +10,7 @@ mod crowds;
 mod exhaustion;
 mod frames;
 mod handshake;
+mod logs;
 mod origins;
 mod payload;
 mod rates;
