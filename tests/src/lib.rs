@@ -10,6 +10,7 @@ pub mod bystander;
 pub mod client;
 pub mod conformance;
 pub mod deflate;
+pub mod fuzz;
 pub mod http;
 pub mod jwks;
 pub mod ports;

@@ -86,9 +86,10 @@ Examples:
 
 const DOCTOR_ABOUT: &str = "\
 Examine this machine and say what to change before it serves many connections: io_uring, open files, listen queues,
-port ranges, TCP memory, cores, memory, Redis.
+port ranges, TCP memory, cores, memory, Redis. Say what of the configuration is risky: dev mode, keys, listeners,
+rooms, secrets, the user and core dumps.
 
-Every line is ok, warn or fail; exit code 1 when one fails.";
+Every line is ok, warn or fail. Exit code 0 when none fails, 1 when one does, 2 on wrong usage.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -125,7 +126,7 @@ pub enum Command {
     /// Make a token to try things out with, or say why one is refused
     #[command(long_about = token::LONG_ABOUT)]
     Token(TokenArgs),
-    /// Examine this machine: io_uring, limits, kernel settings, memory, Redis
+    /// Examine this machine and the risks of the configuration
     #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_EXAMPLES)]
     Doctor(doctor::DoctorArgs),
     /// Print the version, the target and which I/O drivers work here

@@ -8,10 +8,11 @@
 //!
 //! Where things live: [`conn`] one connection, [`rooms`] who is in which room, [`burst`] what a turn sends
 //! and to whom, [`outbox`] what a socket has not taken yet, [`timers`] the wheel, [`event`] what goes in
-//! and out, [`limits`] every bound. The dialects are `ignis` and `echo`.
+//! and out, [`limits`] every bound, [`address`] and [`rates`] those of addresses and users. The dialects are `ignis` and `echo`.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
+pub mod address;
 pub mod burst;
 pub mod conn;
 pub mod counters;
@@ -27,7 +28,9 @@ mod invariants;
 pub mod limits;
 mod membership;
 pub mod outbox;
+mod preface;
 mod publish;
+pub mod rates;
 pub mod rooms;
 mod shard;
 pub mod timers;

@@ -6,19 +6,36 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+use shardcast_wire::origin::OriginPattern;
+
 use super::codec::{
     Address, Bounded, Bytes, Claim, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern,
     Span, Switch, Template, Text, Url, User,
 };
 use super::key::{Key, Rows, Section};
+use super::traffic::{Network, Origin, Per, Rate};
 use super::{
-    Auto, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RedisUrl,
-    RoomPattern, RoomTemplate, RuleAction, Secret, SecretEncoding, SlowConsumer, UserId,
+    AuditEvent, Auto, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel,
+    ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret, SecretEncoding, SlowConsumer,
+    UserId,
 };
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
+
+/// What the audit log records by default: all but what goes well all the time.
+const AUDIT_EVENTS: [AuditEvent; 8] = [
+    AuditEvent::AuthRefused,
+    AuditEvent::JoinRefused,
+    AuditEvent::ApiRefused,
+    AuditEvent::Kick,
+    AuditEvent::Reload,
+    AuditEvent::Start,
+    AuditEvent::Drain,
+    AuditEvent::Stop,
+];
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -143,12 +160,14 @@ pub static SECTIONS: &[Section] = &[
     Api::SECTION,
     Redis::SECTION,
     Limits::SECTION,
+    Rates::SECTION,
     Auth::SECTION,
     Token::SECTION,
     Rule::SECTION,
     Jwt::SECTION,
     JwtKey::SECTION,
     Jwks::SECTION,
+    Audit::SECTION,
     Mount::SECTION,
 ];
 
@@ -176,6 +195,21 @@ settings! {
         /// Connections the process accepts; beyond them new ones are refused. `"auto"` is what the limit on open
         /// files allows, less a reserve for the process itself.
         connections_max: Auto<usize> as OrAuto<Count> [1..=16_777_216] = Auto::Auto;
+        /// Proxies and load balancers whose word is taken for the address of a client; from everybody else it is
+        /// ignored. Never list a network that clients connect from.
+        trusted_proxies: Vec<IpNet> as List<Network> = Vec::new();
+        /// The header in which trusted proxies name the client: a list to which each appends, such as
+        /// `X-Forwarded-For`, a header that holds one address, or `Forwarded` (RFC 7239). A proxy must not pass on
+        /// what a client wrote there itself, unless it appends to it.
+        client_address_header: String as Text = "X-Forwarded-For".to_owned();
+        /// Whether trusted proxies begin each connection with a header of the PROXY protocol (v1 or v2), which names
+        /// the client. Nobody else can connect then.
+        proxy_protocol: ProxyProtocol as Name<ProxyProtocol> = ProxyProtocol::Off;
+        /// Connections that the process accepts in a second, evenly; more wait in the kernel's queue.
+        accepts_per_second_max: Option<usize> as Optional<Count> [1..=1_000_000] = None;
+        /// Connections without a complete request head that the process holds at once, so that those who stall cannot
+        /// take every place; one more is answered 503. `"auto"` is half of `connections_max`, at least 64.
+        handshakes_max: Auto<usize> as OrAuto<Count> [1..=16_777_216] = Auto::Auto;
         /// How long a new connection has to send a complete HTTP request.
         handshake_timeout: Duration as Span [millis(100)..=secs(300)] = secs(10);
         /// Longest HTTP request head (request line and headers); longer ones are answered 431.
@@ -236,6 +270,19 @@ settings! {
         /// Bytes of incomplete requests and messages of all connections together, whole process; the connection that
         /// crosses it is closed with 1013, or answered 503 when its request is not complete.
         input_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = 512 * MIB;
+        /// Memory of the process (resident) from which on new connections are answered 503, until it is 5 % below;
+        /// those that are connected stay. `"auto"` is 80 % of the machine's memory or of the cgroup's limit.
+        memory_bytes_max: Auto<Option<usize>> as OrAuto<Optional<Bytes>> [16 * MIB..=1024 * GIB] = Auto::Auto;
+        /// Connections of one address, whole process; one more is answered 429 or 503. `127.0.0.1`, `::1`
+        /// and `server.trusted_proxies` are not limited; behind a proxy the client's address counts, once it has sent its
+        /// request.
+        connections_per_address_max: Option<usize> as Optional<Count> [1..=16_777_216] = None;
+        /// Connections of one user of a mount, whole process; one more is told `Too many connections` and closed with
+        /// 1008. The older ones stay, so that two devices do not push each other out for ever.
+        connections_per_user_max: Option<usize> as Optional<Count> [1..=1_000_000] = None;
+        /// How many leading bits of an IPv6 address are one address to all limits: networks give a client at least
+        /// a /64.
+        ipv6_prefix_bits: usize as Count [32..=128] = 64;
         /// Rooms a connection may be in; joins beyond them are ignored and counted.
         rooms_per_connection_max: usize as Count [1..=1_000_000] = 1_000;
         /// Rooms a shard may hold; joins that would make one more are ignored and counted.
@@ -249,6 +296,37 @@ settings! {
         asks_in_flight_max: usize as Count [1..=1_048_576] = 16_384;
         /// How long an application's check may take; then it counts as failed, and is counted.
         hook_timeout: Duration as Span [millis(1)..=secs(3600)] = secs(60);
+    }
+}
+
+settings! {
+    /// How much clients may send. What exceeds a rate is ignored and counted; the client is told
+    /// `Rate limit exceeded` once a second, and closed with 1008 when it goes on. Messages count with pings, bytes are
+    /// those of their payloads, joins the rooms asked for. After `burst` comes how much may be sent at once after a
+    /// pause; without it that is one second's or minute's worth. Users and addresses are counted by each shard, so
+    /// that one with connections on several shards may send that many times as much; `127.0.0.1`, `::1` and
+    /// `server.trusted_proxies` are not limited as addresses.
+    pub struct Rates ("rates": |config, index| config.rates) {
+        /// Messages of a connection.
+        connection_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of a connection. A message longer than the burst passes after a pause that is long enough.
+        connection_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of a connection; allow for the rooms it joins at login.
+        connection_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// Messages of all connections of a user.
+        user_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of all connections of a user.
+        user_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of all connections of a user.
+        user_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// Messages of all connections of an address.
+        address_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of all connections of an address.
+        address_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of all connections of an address.
+        address_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// What a connection may have refused in 10 s; more closes it.
+        refusals_max: usize as Count [0..=1_000_000] = 1_000;
     }
 }
 
@@ -385,12 +463,38 @@ settings! {
 }
 
 settings! {
+    /// The audit log: a line of JSON for each refusal and for what operators did. It never holds a token, a key or a
+    /// payload.
+    pub struct Audit ("audit": |config, index| config.audit) {
+        /// File that lines are appended to; it is made with mode 0640 and opened again on SIGHUP, for log rotation.
+        /// `"-"` is standard output, `""` turns the log off.
+        file: Option<String> as Optional<Text> = None;
+        /// What is recorded.
+        events: Vec<AuditEvent> as List<Name<AuditEvent>> = AUDIT_EVENTS.to_vec(), live;
+        /// Events that may wait to be written; beyond them events are lost, which is counted and told by a line
+        /// `lost`.
+        queue_max: usize as Count [64..=1_048_576] = 8_192;
+        /// Lines a second for what strangers can cause (refusals, authentication); beyond them the same happens, so
+        /// that nobody fills the disk.
+        rate_max: usize as Count [1..=1_000_000] = 1_000;
+        /// Whether readiness turns red while lines cannot be written.
+        required: bool as Switch = false;
+    }
+}
+
+settings! {
     /// Which dialect answers on which path; repeat the table for each. Without any there is one: ignis on `/ws`.
     pub struct Mount ("mounts": |config, index| config.mounts[index]; rows config.mounts) {
         /// Path of the WebSocket endpoint, compared exactly; it starts with `/`.
         path: String as Text = "/ws".to_owned();
         /// Protocol its clients speak.
         dialect: Dialect as Name<Dialect> = Dialect::Ignis;
+        /// Pages that may connect, by origin: scheme, host and port, compared exactly; `*` stands for one whole label
+        /// of the host. Others are answered 403. `[]` lets in every page. `"null"` is what sandboxed frames and local
+        /// files send, which any page can make.
+        origins: Vec<OriginPattern> as List<Origin> = Vec::new();
+        /// Whether a request without `Origin` is answered 403, too. Browsers always send one, other clients seldom.
+        origin_required: bool as Switch = false;
         /// Rooms that every client joins when it has authenticated, in this order.
         default_rooms: Vec<String> as List<Text> = vec!["ws-default".to_owned(), "ws-notification".to_owned()];
         /// How long a client has to authenticate; three times as long once its token is being checked.

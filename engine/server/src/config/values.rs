@@ -76,12 +76,46 @@ choices! {
 }
 
 choices! {
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub enum ProxyProtocol {
+        /// They begin with a request, or with TLS.
+        Off = "off",
+        /// They begin with a header of version 1 or 2; others are closed.
+        Required = "required",
+    }
+}
+
+choices! {
     /// What happens to a message for a connection whose outbox is full.
     pub enum SlowConsumer {
         /// The message is dropped for that connection and counted; it stays connected.
         DropNewest = "drop-newest",
         /// The connection ends without further ado, so that the client comes back and catches up.
         Disconnect = "disconnect",
+    }
+}
+
+choices! {
+    /// What the audit log records; the names are those of the lines' `event`.
+    pub enum AuditEvent {
+        /// A client was not let in.
+        AuthRefused = "auth_refused",
+        /// A client was let in.
+        AuthAccepted = "auth_accepted",
+        /// A client asked for rooms that are not for it.
+        JoinRefused = "join_refused",
+        /// A request to the API came without a key that opens it.
+        ApiRefused = "api_refused",
+        /// A backend closed a client.
+        Kick = "kick",
+        /// The configuration was loaded again, or refused.
+        Reload = "reload",
+        /// The process serves.
+        Start = "start",
+        /// A stop was asked for.
+        Drain = "drain",
+        /// The process ends.
+        Stop = "stop",
     }
 }
 

@@ -11,8 +11,8 @@ mod admin;
 mod answer;
 mod api;
 mod connection;
-mod emit;
-mod error;
+pub mod emit;
+pub mod error;
 mod hand_off;
 mod metrics;
 mod not_found;
@@ -80,6 +80,11 @@ impl ControlLimits {
             stop_timeout: Duration::from_secs(1),
         }
     }
+}
+
+/// Memory of this process in RAM, bytes; `None` when the kernel does not say.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    process::Process::resident()
 }
 
 /// What the configuration says about the control plane.
@@ -188,12 +193,13 @@ impl Server {
             self.control.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
             return hand_off.refuse();
         }
+        let address = hand_off.address;
         match hand_off.into_socket(limits.write_timeout) {
             Ok(socket) => {
                 let (control, stop) = (self.control.clone(), self.stop.clone());
                 self.public.spawn(connection::serve(control, Audience::Public, socket, stop));
             }
-            Err(error) => tracing::debug!(%error, "a connection could not be taken over"),
+            Err(error) => tracing::debug!(%address, %error, "a connection could not be taken over"),
         }
     }
 

@@ -12,6 +12,7 @@ use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::audit::{Audit, Event, Kind, Rooms};
 use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
@@ -74,6 +75,7 @@ pub(super) struct Asker {
     /// Where late verdicts come home.
     pub(super) home: MailSender,
     pub(super) status: Arc<Status>,
+    pub(super) audit: Audit,
 }
 
 impl Asker {
@@ -86,14 +88,24 @@ impl Asker {
         match question {
             Question::Authenticate { data } => {
                 let answer = self.guard(|| hooks.authenticate(&client, &data));
-                self.settle(answer, AuthOutcome::Failed, move |outcome| Verdict::Auth { conn, outcome })
+                let audit = self.audit.clone();
+                self.settle(answer, AuthOutcome::Failed, move |outcome| {
+                    record_outcome(&audit, &client, &outcome);
+                    Verdict::Auth { conn, outcome }
+                })
             }
             Question::ValidateRooms { rooms } => {
                 let (asked, status) = (rooms.len(), self.status.clone());
+                let asked_rooms = self.audit.wants(Kind::JoinRefused).then(|| rooms.clone());
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
+                let audit = self.audit.clone();
                 self.settle(answer, Vec::new(), move |rooms: Vec<String>| {
                     let refused = asked.saturating_sub(rooms.len()) as u64;
                     status.process.joins_refused_policy.fetch_add(refused, Ordering::Relaxed);
+                    if let Some(refused) = asked_rooms.and_then(|asked| Rooms::refused(&asked, &rooms)) {
+                        let who = || audit.who(&client);
+                        audit.record(Kind::JoinRefused, || Event::JoinRefused { who: who(), rooms: refused });
+                    }
                     Verdict::Rooms { conn, rooms }
                 })
             }
@@ -155,4 +167,19 @@ impl Asker {
         }
         None
     }
+}
+
+/// Records whether somebody was let in.
+fn record_outcome(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
+    let who = || audit.who(client);
+    let reason = match outcome {
+        AuthOutcome::Accepted(identity) => {
+            let who = || who().being(identity.user.as_ref());
+            return audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
+        }
+        AuthOutcome::Refused(reason) => reason.name(),
+        AuthOutcome::TooManyConnections => "too_many_connections",
+        AuthOutcome::Failed => "failed",
+    };
+    audit.record(Kind::AuthRefused, || Event::AuthRefused { who: who(), reason });
 }

@@ -29,6 +29,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use shardcast_shard::{Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
 
+use crate::admission::Admission;
 use crate::control::HandOff;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
@@ -88,6 +89,8 @@ pub struct ShardThread {
     pub home: MailSender,
     /// What the process shares.
     pub engine: Arc<Engine>,
+    /// How many connections an address and a user hold.
+    pub admission: Arc<Admission>,
     /// The application.
     pub hooks: Arc<dyn Hooks>,
     /// Questions that cannot be answered at once.
@@ -130,19 +133,21 @@ impl ShardThread {
             shard: Shard::new(self.id, self.config.clone(), random_seed(), clock.now()),
             clock,
             engine: self.engine.clone(),
+            admission: self.admission.clone(),
             asker: Asker {
                 shard: self.id,
                 hooks: self.hooks.clone(),
                 later: self.later.clone(),
                 home: self.home.clone(),
                 status: self.engine.status().clone(),
+                audit: self.engine.audit().clone(),
             },
             hand_offs: self.hand_offs.clone(),
             mail: self.mail.clone(),
             readiness,
             sends,
         });
-        let turns = Rc::new(Turns::new(core, clock, self.engine.clone()));
+        let turns = Rc::new(Turns::new(core, clock, self.engine.clone(), self.admission.clone()));
         reserve::fill();
         for listener in &self.listeners {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;

@@ -56,6 +56,10 @@ impl Model {
                 match outcome {
                     AuthOutcome::Accepted(identity) => self.admit(conn, identity, now),
                     AuthOutcome::Refused(_) => self.turn_away(conn, "Authentication failed", now),
+                    AuthOutcome::TooManyConnections => {
+                        self.send_error(conn, "Too many connections");
+                        self.close(conn, &close::TOO_MANY_CONNECTIONS, now);
+                    }
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
                 }
             }

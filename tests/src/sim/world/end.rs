@@ -127,6 +127,8 @@ impl World<'_> {
             self.finish_turn(shard);
         }
         for peer in 0..self.peers.len() {
+            // A write that took little though there was room has left a backlog for the next round.
+            was_busy |= self.model.conns[peer].awaiting && self.peers[peer].is_writable();
             if self.peers[peer].is_listening() && !self.peers[peer].has_read_all() {
                 was_busy = true;
                 self.read(peer, usize::MAX);
