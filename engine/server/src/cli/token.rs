@@ -69,7 +69,6 @@ pub struct TokenArgs {
 
 /// What can be done with a token.
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 pub enum TokenCommand {
     /// Make a token and print it
     #[command(long_about = MAKE_ABOUT, after_help = MAKE_EXAMPLES)]
