@@ -34,7 +34,10 @@ pub(crate) fn bytes_max(limits: &Limits) -> Option<u64> {
 /// Looks at the memory of the process until the runtime ends.
 pub(crate) async fn watch(status: Arc<Status>) {
     let bytes_max = status.memory_bytes_max.load(Ordering::Acquire);
-    while bytes_max > 0 {
+    if bytes_max == 0 {
+        return;
+    }
+    loop {
         if let Some(resident) = resident_bytes() {
             let was = status.memory_pressure.load(Ordering::Acquire);
             let is = is_pressed(was, resident, bytes_max);

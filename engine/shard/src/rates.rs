@@ -325,7 +325,8 @@ mod tests {
         for seed in 1..200u64 {
             let mut random = seed;
             let mut next = |below: u64| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (random >> 33) % below
             };
             let (mut buckets, mut ms, mut passed) = (Buckets::default(), 0, Vec::new());

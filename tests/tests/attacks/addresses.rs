@@ -74,7 +74,11 @@ fn attack_15_a_forged_address_of_a_stranger_is_ignored() {
         (PROXY, "", PROXY),
         (PROXY, "X-Forwarded-For: 203.0.113.7\r\n", "203.0.113.7"),
         (PROXY, "X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n", "203.0.113.7"),
-        (PROXY, "X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 203.0.113.7, 127.0.0.9\r\n", "203.0.113.7"),
+        (
+            PROXY,
+            "X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 203.0.113.7, 127.0.0.9\r\n",
+            "203.0.113.7",
+        ),
         (PROXY, "X-Forwarded-For: 203.0.113.7, rubbish\r\n", PROXY),
         (PROXY, "Forwarded: for=203.0.113.7\r\n", PROXY),
     ] {
@@ -89,7 +93,8 @@ fn attack_15_a_forged_address_of_a_stranger_is_ignored() {
 fn attack_15_forwarded_that_hides_the_proxys_part_ends_400() {
     let (mut arena, witness) = witnessed(&behind_proxies("Forwarded"));
     arena.attack("15 well-formed", &[], |arena| {
-        let lines = "Forwarded: for=\"198.51.100.1, for=x\"\r\nForwarded: for=\"[2001:db8::7]:1\";proto=https\r\n";
+        let lines =
+            "Forwarded: for=\"198.51.100.1, for=x\"\r\nForwarded: for=\"[2001:db8::7]:1\";proto=https\r\n";
         assert_eq!(seen_from(arena, &witness, PROXY, b"", lines), ip("2001:db8::7"));
     });
     let open = "Forwarded: for=\"open, for=203.0.113.7\r\n";

@@ -108,33 +108,38 @@ fn attack_75_a_thousand_readers_that_do_not_read_stay_below_the_cap() {
     let mut siege = Siege::start("[limits]\noutbox_bytes_total_max = \"32MiB\"\n");
     // The cap, what the server's own tables take, and what an allocator keeps.
     let cost = Cost { memory_bytes_max: 96 * MIB, cpu_max: Duration::from_secs(60) };
-    siege.attack("75", cost, &[("dropped_memory_cap", 1..=u64::MAX), ("hang_ups", 0..=CROWD as u64)], |siege| {
-        let login = json!({"event": "authenticate", "data": {"token": "t"}});
-        let join = json!({"event": "join", "data": {"rooms": ["hot"]}});
-        let crowd: Vec<_> = (0..CROWD)
-            .map(|_| {
-                let mut client = Client::connect_slow(siege.server.address(), WS);
-                client.send_json(&login);
-                client.send_json(&join);
-                client.settle();
-                client
-            })
-            .collect();
-        let mut api = Http::connect(siege.server.address());
-        let data = "x".repeat(8 << 10);
-        // Other sizes for each, so that no two share a burst for ever.
-        for round in 0..ROUNDS {
-            api.emit(&json!({"type": "room", "target": "hot", "event": "e", "data": data[round..]}));
-        }
-        let deadline = Instant::now() + PATIENCE;
-        while siege.metric("shardcast_dropped_memory_cap_total") == 0 {
-            api.emit(&json!({"type": "room", "target": "hot", "event": "e", "data": data}));
-            assert!(Instant::now() < deadline, "the cap is never reached");
-        }
-        let queued = siege.metric("shardcast_outbox_bytes");
-        assert!(queued <= 33 * MIB as u64, "{queued} bytes queued");
-        crowd
-    });
+    siege.attack(
+        "75",
+        cost,
+        &[("dropped_memory_cap", 1..=u64::MAX), ("hang_ups", 0..=CROWD as u64)],
+        |siege| {
+            let login = json!({"event": "authenticate", "data": {"token": "t"}});
+            let join = json!({"event": "join", "data": {"rooms": ["hot"]}});
+            let crowd: Vec<_> = (0..CROWD)
+                .map(|_| {
+                    let mut client = Client::connect_slow(siege.server.address(), WS);
+                    client.send_json(&login);
+                    client.send_json(&join);
+                    client.settle();
+                    client
+                })
+                .collect();
+            let mut api = Http::connect(siege.server.address());
+            let data = "x".repeat(8 << 10);
+            // Other sizes for each, so that no two share a burst for ever.
+            for round in 0..ROUNDS {
+                api.emit(&json!({"type": "room", "target": "hot", "event": "e", "data": data[round..]}));
+            }
+            let deadline = Instant::now() + PATIENCE;
+            while siege.metric("shardcast_dropped_memory_cap_total") == 0 {
+                api.emit(&json!({"type": "room", "target": "hot", "event": "e", "data": data}));
+                assert!(Instant::now() < deadline, "the cap is never reached");
+            }
+            let queued = siege.metric("shardcast_outbox_bytes");
+            assert!(queued <= 33 * MIB as u64, "{queued} bytes queued");
+            crowd
+        },
+    );
     siege.end();
 }
 

@@ -113,7 +113,13 @@ fn attack_04_one_huge_header_ends_431() {
     let mut arena = Arena::new();
     let value = "x".repeat(64 << 10);
     refused(&mut arena, "4 ended", upgrade(&format!("X-Big: {value}\r\n")).as_bytes(), 431, "too_big");
-    refused(&mut arena, "4 without an end", format!("GET /ws HTTP/1.1\r\nX-Big: {value}").as_bytes(), 431, "too_big");
+    refused(
+        &mut arena,
+        "4 without an end",
+        format!("GET /ws HTTP/1.1\r\nX-Big: {value}").as_bytes(),
+        431,
+        "too_big",
+    );
     arena.end();
 }
 
@@ -121,7 +127,13 @@ fn attack_04_one_huge_header_ends_431() {
 fn attack_05_ten_thousand_tiny_headers_end_431() {
     let mut arena = Arena::new();
     refused(&mut arena, "5 ten thousand", upgrade(&"a:b\r\n".repeat(10_000)).as_bytes(), 431, "too_big");
-    refused(&mut arena, "5 few enough bytes", upgrade(&"a:b\r\n".repeat(1_000)).as_bytes(), 431, "too_many_headers");
+    refused(
+        &mut arena,
+        "5 few enough bytes",
+        upgrade(&"a:b\r\n".repeat(1_000)).as_bytes(),
+        431,
+        "too_many_headers",
+    );
     arena.end();
 }
 

@@ -98,9 +98,9 @@ impl Siege {
             let fits = |name: &str, count: u64| {
                 expected.iter().any(|(expected, range)| *expected == name && range.contains(&count))
             };
-            let all = expected.iter().all(|(name, range)| {
-                range.contains(&incidents.get(*name).copied().unwrap_or(0))
-            });
+            let all = expected
+                .iter()
+                .all(|(name, range)| range.contains(&incidents.get(*name).copied().unwrap_or(0)));
             if all && incidents.iter().all(|(name, count)| fits(name, *count)) {
                 return;
             }
@@ -112,7 +112,8 @@ impl Siege {
     /// Counters that tell of incidents and moved, without `shardcast_` and `_total`.
     fn incidents_since(&mut self, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
         let now = self.metrics();
-        let counters = now.iter().filter_map(|(name, value)| Some((name.strip_suffix("_total")?, name, value)));
+        let counters =
+            now.iter().filter_map(|(name, value)| Some((name.strip_suffix("_total")?, name, value)));
         counters
             .filter(|(short, ..)| !ORDINARY.contains(short))
             .map(|(short, name, value)| {

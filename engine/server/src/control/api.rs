@@ -2,6 +2,7 @@
 //!
 //! A request is refused as a whole or done as a whole.
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 
@@ -56,12 +57,13 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Answers a request that came in on the public port.
-pub(super) async fn answer(control: &Control, request: Request<Incoming>) -> Answer {
+/// Answers a request from `address` that came in on the public port.
+pub(super) async fn answer(control: &Control, address: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let Some(route) = Route::of(&path) else { return not_found::answer(&request) };
     if let Err(refused) = control.settings.access.borrow().admit(request.headers()) {
         control.engine.status().process.api_unauthorized.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%address, "an API request without a good key");
         return refused.answer();
     }
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
