@@ -17,8 +17,20 @@ use shardcast_shard::MountId;
 use shardcast_shard::address::Addresses;
 use shardcast_wire::ignis::UserId;
 
+use crate::config::{Config, ProxyProtocol};
+
 /// Connections taken in at once after a pause, as a time: so much of a second's worth.
 const BURST: Duration = Duration::from_millis(50);
+
+/// What the configuration says about where connections come from.
+pub fn addresses(config: &Config) -> Addresses {
+    Addresses {
+        proxies: config.server.trusted_proxies.clone(),
+        header: config.server.client_address_header.clone(),
+        proxy_protocol: config.server.proxy_protocol == ProxyProtocol::Required,
+        ipv6_prefix_bits: u8::try_from(config.limits.ipv6_prefix_bits).unwrap_or(128),
+    }
+}
 
 /// There is no place left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

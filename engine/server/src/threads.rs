@@ -27,7 +27,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shardcast_shard::address::Addresses;
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
 use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
 use shardcast_wire::origin::Origins;
@@ -35,7 +34,7 @@ use shardcast_wire::{http, message};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, addresses};
 use crate::audit::{self, Audit, AuditError};
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
@@ -405,12 +404,7 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
         close_timeout_ms: config.server.close_timeout.as_millis() as u64,
         head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },
-        addresses: Addresses {
-            proxies: config.server.trusted_proxies.clone(),
-            header: config.server.client_address_header.clone(),
-            proxy_protocol: config.server.proxy_protocol == config::ProxyProtocol::Required,
-            ipv6_prefix_bits: u8::try_from(limits.ipv6_prefix_bits).unwrap_or(128),
-        },
+        addresses: addresses(config),
         counts_addresses: limits.connections_per_address_max.is_some(),
         rates: rates(&config.rates),
         mounts: config.mounts.iter().map(|m| mount(m, hooks)).collect(),

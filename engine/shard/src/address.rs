@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use shardcast_wire::forwarded::{self, Malformed};
 
 /// What is known about the addresses that connections come from.
 #[derive(Clone, Debug)]
@@ -30,6 +31,18 @@ impl Addresses {
     /// Whether the address is a known proxy's.
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// Where a request comes from that `peer` sent, with these values of [`Addresses::header`].
+    ///
+    /// # Errors
+    /// `peer` is a proxy and its header makes no sense.
+    pub fn client<'b>(
+        &self,
+        values: impl Iterator<Item = &'b [u8]>,
+        peer: IpAddr,
+    ) -> Result<IpAddr, Malformed> {
+        forwarded::client_address(values, &self.header, peer, |address| self.is_proxy(address))
     }
 
     /// The address as far as limits tell it from others; `None` where they do not apply: `127.0.0.1` and `::1`, which

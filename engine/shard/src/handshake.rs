@@ -1,8 +1,8 @@
 //! From the first byte to the upgrade: the request head, and what becomes of the connection.
 
 use bytes::Bytes;
+use shardcast_wire::date;
 use shardcast_wire::http::{self, Head, HeadError, Refusal, Route, Upgrade};
-use shardcast_wire::{date, forwarded};
 
 use crate::burst::FrameKind;
 use crate::conn::{HeadBuffer, Phase};
@@ -84,8 +84,7 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, upgrade: Upgra
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     let addresses = &shard.config.addresses;
     let came_by_proxy = addresses.proxy_protocol || addresses.is_proxy(conn.address);
-    let is_proxy = |address| addresses.is_proxy(address);
-    let Ok(address) = forwarded::client_address(head, &addresses.header, conn.address, is_proxy) else {
+    let Ok(address) = addresses.client(head.values(&addresses.header), conn.address) else {
         return refuse_upgrade(shard, now, id, Refusal::ClientAddress);
     };
     conn.address = address;

@@ -8,8 +8,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
-use crate::http::Head;
-
 /// A `Forwarded` header that cannot be taken apart, so that nobody knows what the proxy wrote in it: an open quote
 /// of the client's would swallow the proxy's part.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -18,13 +16,13 @@ pub struct Malformed;
 
 /// Where a request comes from that `peer` passed on: `peer` itself unless it is a known proxy.
 ///
-/// `name` is the header that the proxies write, `Forwarded` for RFC 7239. An entry that is no address (`unknown`, an
+/// `name` is the header that the proxies write, `Forwarded` for RFC 7239, and `values` are its lines in order. An entry that is no address (`unknown`, an
 /// obfuscated name) ends the search at the proxy that wrote it. Work is linear in the header.
 ///
 /// # Errors
 /// `peer` is a known proxy and its `Forwarded` makes no sense. Refuse the request.
-pub fn client_address(
-    head: &Head<'_>,
+pub fn client_address<'b>(
+    values: impl Iterator<Item = &'b [u8]>,
     name: &str,
     peer: IpAddr,
     is_proxy: impl Fn(IpAddr) -> bool,
@@ -33,7 +31,7 @@ pub fn client_address(
         return Ok(peer);
     }
     let mut hops: Vec<Option<IpAddr>> = Vec::new();
-    for value in head.values(name) {
+    for value in values {
         if name.eq_ignore_ascii_case("forwarded") {
             read_forwarded(value, &mut hops)?;
         } else {
@@ -137,7 +135,7 @@ mod tests {
         let bytes = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
         let head = parse_head(bytes.as_bytes(), &HeadLimits::default()).expect("legal").expect("whole");
         let peer = peer.parse().expect("an address");
-        client_address(&head, name, peer, is_proxy).map(|address| address.to_string())
+        client_address(head.values(name), name, peer, is_proxy).map(|address| address.to_string())
     }
 
     #[test]
