@@ -9,8 +9,8 @@ use bytes::Bytes;
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
 use shardcast_shard::{
-    Ask, ClientRef, ConnId, Dialect, Effect, Identity, IgnisSettings, Mail, Mount, MountId, Now, Question,
-    Shard, ShardConfig, ShardId, SlowConsumer, Verdict,
+    Ask, ClientRef, ConnId, Dialect, Effect, Encryption, Identity, IgnisSettings, Mail, Mount, MountId, Now,
+    Question, Shard, ShardConfig, ShardId, SlowConsumer, Verdict,
 };
 use shardcast_wire::{http, message};
 
@@ -145,6 +145,7 @@ fn config() -> ShardConfig {
         heartbeat_timeout_ms: 90_000,
         forward_messages: false,
         tell_lifecycle: false,
+        encryption: Encryption::default(),
     };
     ShardConfig {
         conns_max: 1_000_000,

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use shardcast_wire::ignis::ClientId;
+use shardcast_wire::ignis::{Cipher, ClientId};
 use shardcast_wire::message::Assembler;
 
 use crate::burst::{PathIndex, ROOT};
@@ -57,6 +57,8 @@ pub struct Conn {
     pub head: Option<Box<HeadBuffer>>,
     /// What the socket has not taken.
     pub outbox: Option<Box<Outbox>>,
+    /// What encrypts what it is sent, when it is encrypted.
+    pub cipher: Option<Box<Cipher>>,
     /// Rooms in the order of joining; the broadcast room is among them.
     pub memberships: Vec<Membership>,
     /// Start of the present phase or authentication state, ms.
@@ -116,6 +118,7 @@ impl Conn {
             assembler: Assembler::default(),
             head: None,
             outbox: None,
+            cipher: None,
             memberships: Vec::new(),
             since_ms: now.ms,
             last_activity_ms: now.ms,
@@ -141,6 +144,11 @@ impl Conn {
     /// Whether frames may still be queued for it.
     pub fn takes_frames(&self) -> bool {
         self.phase <= Phase::Open
+    }
+
+    /// Whether messages go to it compressed. Ciphertext does not compress.
+    pub fn takes_deflated(&self) -> bool {
+        self.deflates && self.cipher.is_none()
     }
 
     /// Whether it speaks its dialect and is let in.

@@ -50,6 +50,8 @@ counters! {
     auth_accepted,
     /// Authentications that failed with an error.
     auth_failed,
+    /// Authentications refused because encryption is required and no public key came.
+    auth_unencrypted,
     /// Clients closed because they did not authenticate in time.
     auth_timeouts,
     /// Authenticate messages on a connection that already sent one.
@@ -74,6 +76,12 @@ counters! {
     messages_ignored,
     /// Messages before authentication, answered with an error.
     messages_unauthorized,
+    /// Messages of encrypted clients that were decrypted.
+    messages_decrypted,
+    /// Messages of encrypted clients that could not be decrypted, answered with an error.
+    messages_undecryptable,
+    /// Readable messages of clients that must encrypt, answered with an error.
+    messages_unencrypted,
     /// Rooms joined.
     joins,
     /// Rooms left.
@@ -90,6 +98,10 @@ counters! {
     frames_sent,
     /// Bytes handed to sockets.
     bytes_sent,
+    /// Messages encrypted, again if the socket was full.
+    messages_encrypted,
+    /// Bursts for an encrypted connection put off to the next turn, because this one had encrypted enough.
+    encryption_deferred,
     /// Messages dropped because the outbox was full.
     dropped_outbox_full,
     /// Messages dropped because the outboxes of the shard hold as much as they may.
@@ -114,7 +126,9 @@ counters! {
     conns,
     /// Connections authenticated (gauge).
     clients,
-    /// Connections open that agreed on permessage-deflate (gauge).
+    /// Clients that are encrypted (gauge).
+    encrypted,
+    /// Connections open that agreed on permessage-deflate and are not encrypted (gauge).
     deflating,
     /// Rooms with members, own-id rooms not counted (gauge).
     rooms,

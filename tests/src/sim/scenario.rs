@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use shardcast::compression::Compression;
-use shardcast_shard::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+use shardcast_shard::{Dialect, Encryption, IgnisSettings, Mount, ShardConfig, SlowConsumer};
 use shardcast_wire::{http, message};
 
 use super::rng::Rng;
@@ -219,5 +219,6 @@ fn ignis(rng: &mut Rng, default_rooms: &[&str]) -> IgnisSettings {
         heartbeat_timeout_ms: rng.pick(&[9_000, 90_000, 7 * 86_400_000]),
         forward_messages: rng.chance(60),
         tell_lifecycle: rng.chance(60),
+        encryption: Encryption::default(),
     }
 }

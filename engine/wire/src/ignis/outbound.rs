@@ -4,6 +4,7 @@
 
 use crate::frame::{self, OpCode};
 
+use super::encryption::Agreement;
 use super::ids::{ClientId, UserId};
 
 const EVENT: &str = r#"{"event":"#;
@@ -89,13 +90,26 @@ pub fn event(event_json: &str, data: Option<&str>) -> Vec<u8> {
 
 /// The frame of `connected`, the only place where a client learns its id.
 ///
-/// `time_iso` is ISO 8601 with milliseconds and `Z`.
-pub fn connected(id: &ClientId, user: Option<&UserId>, time_iso: &str) -> Vec<u8> {
+/// `time_iso` is ISO 8601 with milliseconds and `Z`. With an `agreement` it carries what the client needs for its key.
+pub fn connected(
+    id: &ClientId,
+    user: Option<&UserId>,
+    time_iso: &str,
+    agreement: Option<&Agreement>,
+) -> Vec<u8> {
     let id = id.to_text();
     let id = std::str::from_utf8(&id).unwrap_or_default();
     let (user_key, user) = user.map_or(("", ""), |user| (r#","userId":"#, user.as_json()));
     let head = r#"{"event":"connected","data":{"id":""#;
-    text_frame(&[head, id, "\"", user_key, user, r#","time":""#, time_iso, r#""}}"#])
+    let time_key = r#","time":""#;
+    match agreement.map(Agreement::texts) {
+        None => text_frame(&[head, id, "\"", user_key, user, time_key, time_iso, r#""}}"#]),
+        Some((public_key, salt)) => {
+            let (key_key, salt_key) = (r#"","serverPublicKey":""#, r#"","salt":""#);
+            let keys = [key_key, &public_key, salt_key, &salt, r#""}}"#];
+            text_frame(&[&[head, id, "\"", user_key, user, time_key, time_iso], &keys[..]].concat())
+        }
+    }
 }
 
 fn text_frame(parts: &[&str]) -> Vec<u8> {
@@ -171,7 +185,7 @@ mod tests {
         ] {
             let expected =
                 format!(r#"{{"event":"connected","data":{{"id":"{id}",{member}"time":"{time}"}}}}"#);
-            assert_eq!(payload(&connected(&id, user.as_ref(), time)), expected);
+            assert_eq!(payload(&connected(&id, user.as_ref(), time, None)), expected);
         }
     }
 }
