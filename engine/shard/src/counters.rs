@@ -50,8 +50,6 @@ counters! {
     auth_accepted,
     /// Authentications that failed with an error.
     auth_failed,
-    /// Authentications refused because encryption is required and no public key came.
-    auth_unencrypted,
     /// Clients closed because they did not authenticate in time.
     auth_timeouts,
     /// Authenticate messages on a connection that already sent one.

@@ -243,8 +243,6 @@ pub enum AuthOutcome {
     Accepted(Identity),
     /// Let in, and encrypted from `connected` on.
     Encrypted(Identity, Box<Agreement>),
-    /// The credentials are good, but encryption is required and the client sent no public key.
-    EncryptionMissing,
     /// The credentials are not good.
     Refused(RefusalReason),
     /// It could not be found out.

@@ -105,7 +105,11 @@ impl Shard {
                 Source::Outbox => {
                     self.conns.get(write.conn).and_then(|c| c.outbox.as_deref()).map_or(&[][..], Outbox::head)
                 }
-                Source::Sealed(number) => self.flush.sealing.bytes(number),
+                Source::Sealed(number) => {
+                    // One that is gone by now, for being slow, gets nothing, like all others.
+                    let is_there = self.conns.get(write.conn).is_some_and(|conn| conn.phase != Phase::Gone);
+                    if is_there { self.flush.sealing.bytes(number) } else { &[] }
+                }
             };
             (write.conn, bytes)
         })

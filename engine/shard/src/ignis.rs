@@ -10,7 +10,7 @@ use shardcast_wire::{close, date};
 
 use crate::burst::FrameKind;
 use crate::conn::{Auth, Conn, Phase};
-use crate::event::{AuthOutcome, Effect, Identity, Now, Question, Verdict};
+use crate::event::{AuthOutcome, Effect, Identity, Now, Question, RefusalReason, Verdict};
 use crate::ids::ConnId;
 use crate::limits::{Dialect, IgnisSettings, InboundEncryption};
 use crate::shard::Shard;
@@ -151,15 +151,19 @@ fn conclude(shard: &mut Shard, now: Now, id: ConnId, outcome: AuthOutcome) {
             shard.counters.auth_accepted += 1;
             admit(shard, now, id, identity, Some(&agreement));
         }
-        AuthOutcome::EncryptionMissing => {
-            shard.counters.auth_unencrypted += 1;
-            send_error(shard, id, ErrorText::EncryptionHandshakeFailed);
-            shard.close(now, id, &close::ENCRYPTION_REQUIRED);
-        }
         AuthOutcome::Refused(reason) => {
             shard.counters.auth_refused[reason.index()] += 1;
-            send_error(shard, id, ErrorText::AuthenticationFailed);
-            shard.close(now, id, &close::AUTHENTICATION_FAILED);
+            let (text, code) = match reason {
+                RefusalReason::EncryptionRequired => {
+                    (ErrorText::EncryptionHandshakeFailed, &close::ENCRYPTION_REQUIRED)
+                }
+                RefusalReason::EncryptionInvalid => {
+                    (ErrorText::AuthenticationError, &close::AUTHENTICATION_FAILED)
+                }
+                _ => (ErrorText::AuthenticationFailed, &close::AUTHENTICATION_FAILED),
+            };
+            send_error(shard, id, text);
+            shard.close(now, id, code);
         }
         AuthOutcome::Failed => {
             shard.counters.auth_failed += 1;

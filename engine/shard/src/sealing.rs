@@ -29,15 +29,13 @@ pub const SEALED_BYTES_PER_TURN: usize = 512 << 10;
 /// not take is encrypted again.
 const SEALED_BYTES_PER_WRITE: usize = 64 << 10;
 
-/// What is to be encrypted.
+/// Something of this turn that is to be encrypted.
 #[derive(Clone, Copy, Debug)]
-enum Work {
-    /// What the connection got this turn, not laid out yet.
+enum Fresh {
+    /// What the connection got, not laid out yet.
     Touched(ConnId),
-    /// A burst of this turn from this byte on, for a connection without a backlog.
+    /// A burst from this byte on, for a connection without a backlog.
     Burst(ConnId, BurstIndex, u32),
-    /// The backlog of a connection.
-    Backlog(ConnId),
 }
 
 /// One encrypted write.
@@ -55,7 +53,9 @@ struct Sealed {
 /// What encrypted connections are to get.
 #[derive(Debug, Default)]
 pub(crate) struct Sealing {
-    work: VecDeque<Work>,
+    /// Connections with a backlog whose socket may take it, oldest first. The others come behind them.
+    backlogs: VecDeque<ConnId>,
+    fresh: VecDeque<Fresh>,
     /// Of this batch.
     writes: Vec<Sealed>,
     /// Of this batch.
@@ -81,12 +81,12 @@ struct Taken {
 impl Sealing {
     /// A connection got something this turn.
     pub(crate) fn touched(&mut self, id: ConnId) {
-        self.work.push_back(Work::Touched(id));
+        self.fresh.push_back(Fresh::Touched(id));
     }
 
     /// A connection has a backlog and its socket may take it.
     pub(crate) fn backlog(&mut self, id: ConnId) {
-        self.work.push_back(Work::Backlog(id));
+        self.backlogs.push_back(id);
     }
 
     /// The bytes of a write of this batch.
@@ -101,7 +101,7 @@ impl Sealing {
 
     /// Whether something waits for the next turn.
     pub(crate) fn is_pending(&self) -> bool {
-        !self.work.is_empty()
+        !self.backlogs.is_empty()
     }
 
     pub(crate) fn end_turn(&mut self) {
@@ -194,15 +194,18 @@ impl Shard {
                 self.defer();
                 break;
             }
-            let Some(work) = self.flush.sealing.work.pop_front() else { break };
-            match work {
-                Work::Touched(id) => {
+            if let Some(id) = self.flush.sealing.backlogs.pop_front() {
+                self.seal_backlog(id);
+                continue;
+            }
+            match self.flush.sealing.fresh.pop_front() {
+                Some(Fresh::Touched(id)) => {
                     if let Some(burst) = self.lay_out_sealed(id) {
                         self.seal_burst(id, burst, 0);
                     }
                 }
-                Work::Burst(id, burst, from) => self.seal_burst(id, burst, from),
-                Work::Backlog(id) => self.seal_backlog(id),
+                Some(Fresh::Burst(id, burst, from)) => self.seal_burst(id, burst, from),
+                None => break,
             }
         }
     }
@@ -244,15 +247,10 @@ impl Shard {
 
     /// The turn has encrypted enough: the rest becomes backlog, as if the sockets had taken nothing.
     fn defer(&mut self) {
-        for _ in 0..self.flush.sealing.work.len() {
-            let Some(work) = self.flush.sealing.work.pop_front() else { return };
-            let (id, burst) = match work {
-                Work::Touched(id) => (id, self.lay_out_sealed(id).map(|burst| (burst, 0))),
-                Work::Burst(id, burst, from) => (id, Some((burst, from))),
-                Work::Backlog(id) => {
-                    self.flush.sealing.backlog(id);
-                    continue;
-                }
+        while let Some(fresh) = self.flush.sealing.fresh.pop_front() {
+            let (id, burst) = match fresh {
+                Fresh::Touched(id) => (id, self.lay_out_sealed(id).map(|burst| (burst, 0))),
+                Fresh::Burst(id, burst, from) => (id, Some((burst, from))),
             };
             let Some((burst, from)) = burst else { continue };
             self.counters.encryption_deferred += 1;
@@ -303,7 +301,7 @@ impl Shard {
         let mut at = taken.at;
         if is_all {
             if at < end {
-                self.flush.sealing.work.push_back(Work::Burst(id, index, at));
+                self.flush.sealing.fresh.push_back(Fresh::Burst(id, index, at));
             }
             return at < end;
         }
@@ -350,14 +348,14 @@ impl Shard {
 impl Sealing {
     /// Whether the connection's backlog is to be written in the next turn.
     pub(crate) fn has_backlog(&self, id: ConnId) -> bool {
-        self.work.iter().any(|work| matches!(work, Work::Backlog(listed) if *listed == id))
+        self.backlogs.contains(&id)
     }
 
     /// Only backlogs are left between two turns, each once.
     pub(crate) fn audit(&self) {
+        assert!(self.fresh.is_empty(), "{:?} is left after a turn", self.fresh);
         let mut listed = std::collections::BTreeSet::new();
-        for work in &self.work {
-            let Work::Backlog(id) = work else { panic!("{work:?} is left after a turn") };
+        for id in &self.backlogs {
             assert!(listed.insert(*id), "the backlog of {id:?} is listed twice");
         }
     }

@@ -14,7 +14,7 @@ use super::keys::{Admin, Api, Auth, Limits, Mount, Server, Token};
 use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
-use super::values::{Auto, Dialect};
+use super::values::{Auto, Dialect, Encryption, EncryptionInbound};
 
 /// A key shorter than this many bytes can be guessed.
 const KEY_BYTES_MIN: usize = 16;
@@ -157,6 +157,12 @@ pub enum Advice {
     /// A second mount of a dialect that backends publish to.
     #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
     IgnisAgain,
+    /// Something about encryption where nobody is encrypted.
+    #[error("has no effect unless the mount's clients can be encrypted: set encryption")]
+    EncryptionOff,
+    /// Encryption on a dialect without.
+    #[error("only the ignis dialect encrypts; this mount's clients are not encrypted")]
+    EncryptionNone,
     /// More pinned shards than cores.
     #[error(
         "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
@@ -215,6 +221,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
         check_outbox(config, index, mount, &mut findings);
+        check_encryption(index, mount, &mut findings);
     }
     findings
 }
@@ -361,6 +368,15 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
         if *times == 2 && !room.is_empty() {
             refuse(Rule::RoomTwice(room.clone()));
         }
+    }
+}
+
+fn check_encryption(index: usize, mount: &Mount, findings: &mut Findings) {
+    if mount.encryption != Encryption::Off && mount.dialect != Dialect::Ignis {
+        findings.advise(Mount::NAME, index, "encryption", Advice::EncryptionNone);
+    }
+    if mount.encryption == Encryption::Off && mount.encryption_inbound != EncryptionInbound::Off {
+        findings.advise(Mount::NAME, index, "encryption_inbound", Advice::EncryptionOff);
     }
 }
 

@@ -6,13 +6,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use shardcast_wire::ignis::encryption::HKDF_INFO;
+
 use super::codec::{
     Address, Bounded, Bytes, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern, Span,
     Switch, Text, Url, User,
 };
 use super::key::{Key, Rows, Section};
 use super::{
-    Auto, Dialect, IoDriver, LogFormat, LogLevel, RedisUrl, RoomPattern, Secret, SlowConsumer, UserId,
+    Auto, Dialect, Encryption, EncryptionInbound, IoDriver, LogFormat, LogLevel, RedisUrl, RoomPattern, Secret, SlowConsumer, UserId,
 };
 
 const KIB: usize = 1 << 10;
@@ -301,6 +303,14 @@ settings! {
         compression: bool as Switch = false;
         /// Shortest frame that is compressed; shorter ones go out plain.
         compression_bytes_min: usize as Bytes [1..=MIB] = 256;
+        /// Which clients get their messages encrypted (Ignis' own scheme: ECDH on P-256, AES-256-GCM), on top of
+        /// TLS, which it does not replace: who can change what passes can change the keys as well. Each message
+        /// is encrypted for each of them, which costs a shard about as much as sending it.
+        encryption: Encryption as Name<Encryption> = Encryption::Off;
+        /// What becomes of `encrypted` events that encrypted clients send. That one comes again is not noticed.
+        encryption_inbound: EncryptionInbound as Name<EncryptionInbound> = EncryptionInbound::Off;
+        /// The `info` of the key derivation (HKDF); clients must use the same.
+        hkdf_info: String as Text = HKDF_INFO.to_owned();
         /// How long a connection may be silent before it is closed; `"0s"` turns this off.
         idle_timeout: Option<Duration> as Optional<Span> [secs(1)..=secs(960)] = Some(secs(60));
         /// Whether the server pings a silent connection before `idle_timeout`, so that only dead ones are closed.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
-use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
+use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardConfig, ShardId, Verdict};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::key_exchange;
 use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
@@ -74,6 +75,8 @@ impl Later {
 /// Asks for one shard.
 pub(super) struct Asker {
     pub(super) shard: ShardId,
+    /// Says which mounts encrypt.
+    pub(super) config: Arc<ShardConfig>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) later: Later,
     /// Where late verdicts come home.
@@ -91,6 +94,8 @@ impl Asker {
         match question {
             Question::Authenticate { data } => {
                 let answer = self.guard(|| hooks.authenticate(&client, &data));
+                let encryption = key_exchange::settings(&self.config, mount);
+                let answer = answer.map(|answer| key_exchange::after(answer, encryption, &data));
                 self.settle(answer, AuthOutcome::Failed, move |outcome| Verdict::Auth { conn, outcome })
             }
             Question::ValidateRooms { rooms } => {

@@ -9,6 +9,7 @@ mod asks;
 mod clock;
 mod core;
 pub mod files;
+mod key_exchange;
 pub mod listener;
 mod pace;
 mod readiness;
@@ -132,6 +133,7 @@ impl ShardThread {
             engine: self.engine.clone(),
             asker: Asker {
                 shard: self.id,
+                config: self.config.clone(),
                 hooks: self.hooks.clone(),
                 later: self.later.clone(),
                 home: self.home.clone(),
