@@ -72,6 +72,7 @@ fn every_seed_agrees_with_the_model() {
         "handshake_timeouts",
         "auth_refused",
         "auth_failed",
+        "messages_encrypted",
         "auth_timeouts",
         "heartbeat_timeouts",
         "idle_timeouts",

@@ -86,6 +86,9 @@ pub(crate) struct Scenario {
     pub(crate) kernel_bytes: (u64, u64),
     pub(crate) weights: Vec<u32>,
     pub(crate) hooks: HookHabits,
+    /// Clients that are encrypted, in percent; nobody where memory is scarce, since the model would have to know
+    /// which shared bytes are held for whom in which form.
+    pub(crate) encrypted: u32,
     /// The cap on all outboxes is within reach, so that what is refused depends on who shares what with whom
     /// and the model learns it from the shard.
     pub(crate) memory_scarce: bool,
@@ -129,6 +132,7 @@ impl Scenario {
                 refused: rng.pick(&[0, 5, 10]),
                 failed: rng.pick(&[0, 5]),
             },
+            encrypted: if memory_scarce { 0 } else { rng.pick(&[0, 0, 30, 100]) },
             memory_scarce,
             input_scarce,
             checks_every_event: rng.chance(25),
@@ -159,6 +163,7 @@ impl Scenario {
         scenario.peers_max = scenario.crowd + 20;
         scenario.steps = 300;
         scenario.memory_scarce = false;
+        scenario.encrypted = rng.pick(&[0, 20, 60]);
         scenario.input_scarce = false;
         scenario.checks_every_event = false;
         scenario.hooks = HookHabits { at_once: 100, never: 0, refused: 0, failed: 0 };
