@@ -14,5 +14,6 @@ pub mod http;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod secret;
 pub mod server;
 pub mod sim;

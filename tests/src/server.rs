@@ -48,11 +48,15 @@ const ORDINARY: &[&str] = &[
     "deflate_agreed",
     "deflating",
     "dropped_disconnected",
+    "encrypted",
+    "encryption_deferred",
     "frames_sent",
     "handed_off",
     "input_bytes",
     "joins",
     "leaves",
+    "messages_decrypted",
+    "messages_encrypted",
     "messages_inflated",
     "messages_received",
     "outbox_bytes",
@@ -68,7 +72,8 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 6] = ["clients", "conns", "deflating", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 7] =
+    ["clients", "conns", "deflating", "encrypted", "input_bytes", "outbox_bytes", "rooms"];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.

@@ -5,5 +5,6 @@ mod api;
 mod cluster;
 mod compression;
 mod crowd;
+mod encryption;
 mod hooks;
 mod scenarios;
