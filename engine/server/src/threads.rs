@@ -23,7 +23,10 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shardcast_shard::{Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
+use shardcast_shard::{
+    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
+    ShardId, SlowConsumer,
+};
 use shardcast_wire::{http, message};
 use tokio::sync::{mpsc, watch};
 

@@ -14,7 +14,8 @@ use super::codec::{
 };
 use super::key::{Key, Rows, Section};
 use super::{
-    Auto, Dialect, Encryption, EncryptionInbound, IoDriver, LogFormat, LogLevel, RedisUrl, RoomPattern, Secret, SlowConsumer, UserId,
+    Auto, Dialect, Encryption, EncryptionInbound, IoDriver, LogFormat, LogLevel, RedisUrl, RoomPattern,
+    Secret, SlowConsumer, UserId,
 };
 
 const KIB: usize = 1 << 10;

@@ -29,7 +29,9 @@ pub use pattern::RoomPattern;
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
-pub use values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
+pub use values::{
+    Auto, Choice, Dialect, Encryption, EncryptionInbound, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId,
+};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]

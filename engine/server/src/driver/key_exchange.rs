@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn what_javascript_takes_for_nothing_is_no_key() {
-        for data in ["{}", "7", "null", r#"{"publicKey":null}"#, r#"{"publicKey":""}"#, r#"{"publicKey":0}"#] {
+        for data in ["{}", "7", "null", r#"{"publicKey":null}"#, r#"{"publicKey":""}"#, r#"{"publicKey":0}"#]
+        {
             assert_eq!(public_key(data), None, "{data}");
         }
         for (data, key) in [
