@@ -103,6 +103,9 @@ pub enum Rule {
         "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
     )]
     OutboxAboveTotal,
+    /// Encryption of a dialect without.
+    #[error("only the ignis dialect encrypts; remove this, or serve its clients on a mount of that dialect")]
+    EncryptionUnknown,
     /// More mounts than a connection can name.
     #[error("{0} mounts are more than {MOUNTS_MAX}")]
     MountsTooMany(usize),
@@ -160,9 +163,6 @@ pub enum Advice {
     /// Something about encryption where nobody is encrypted.
     #[error("has no effect unless the mount's clients can be encrypted: set encryption")]
     EncryptionOff,
-    /// Encryption on a dialect without.
-    #[error("only the ignis dialect encrypts; this mount's clients are not encrypted")]
-    EncryptionNone,
     /// More pinned shards than cores.
     #[error(
         "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
@@ -373,7 +373,7 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
 
 fn check_encryption(index: usize, mount: &Mount, findings: &mut Findings) {
     if mount.encryption != Encryption::Off && mount.dialect != Dialect::Ignis {
-        findings.advise(Mount::NAME, index, "encryption", Advice::EncryptionNone);
+        findings.refuse(Mount::NAME, index, "encryption", Rule::EncryptionUnknown);
     }
     if mount.encryption == Encryption::Off && mount.encryption_inbound != EncryptionInbound::Off {
         findings.advise(Mount::NAME, index, "encryption_inbound", Advice::EncryptionOff);

@@ -130,6 +130,7 @@ fn text_frame(parts: &[&str]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ignis::encryption::{Entropy, HKDF_INFO, agree};
 
     /// Splits a server frame; asserts that it is one whole, final, unmasked text frame.
     fn payload(frame: &[u8]) -> &str {
@@ -187,5 +188,21 @@ mod tests {
                 format!(r#"{{"event":"connected","data":{{"id":"{id}",{member}"time":"{time}"}}}}"#);
             assert_eq!(payload(&connected(&id, user.as_ref(), time, None)), expected);
         }
+    }
+
+    #[test]
+    fn connected_brings_what_the_key_is_made_of() {
+        let id = ClientId::parse("e2421b52-9a40-47a4-8ed1-a390c85db8e5").unwrap();
+        let entropy = Entropy::from_random(&[7; Entropy::LEN]);
+        let base_point =
+            "BGsX0fLhLEJH+Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT+NC4v4af5uO5+tKfA+eFivOM1drMV7Oy7ZAaDe/UfU=";
+        let agreement = agree(base_point, HKDF_INFO, &entropy).unwrap();
+        let (public_key, salt) = agreement.texts();
+        let frame = connected(&id, Some(&UserId::from_text("u1")), "T", Some(&agreement));
+        let expected = format!(
+            r#"{{"event":"connected","data":{{"id":"{id}","userId":"u1","time":"T","serverPublicKey":"{public_key}","salt":"{salt}"}}}}"#
+        );
+        assert_eq!(payload(&frame), expected);
+        assert_eq!((public_key.len(), salt.len()), (88, 44));
     }
 }

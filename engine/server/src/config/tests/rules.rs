@@ -56,6 +56,7 @@ fn rules_across_values_are_enforced() {
         (&tokens(&["\"\""]), "auth.tokens.0.token: missing or empty"),
         ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
         (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
+        ("[[mounts]]\ndialect = \"echo\"\nencryption = \"required\"", "only the ignis dialect encrypts"),
     ];
     for (text, expected) in cases {
         let found = refused(text);
@@ -93,6 +94,7 @@ fn doubtful_settings_are_warned_of() {
         (&format!("{quiet}[admin]\nlisten = \"0.0.0.0:9\""), "the admin listener asks for no key"),
         (&format!("{quiet}[[mounts]]\n[[mounts]]\npath = \"/b\""), "only the first ignis mount"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
+        (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
     ];
     for (text, expected) in cases {
         let found = warnings(text);
