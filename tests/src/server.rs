@@ -16,7 +16,7 @@ use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
 use shardcast::policy::Policy;
-use shardcast::status::ProcessCounters;
+use shardcast::status::{AuthStatus, ProcessCounters};
 use shardcast::threads::Server;
 use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
@@ -54,6 +54,7 @@ const ORDINARY: &[&str] = &[
     "handed_off",
     "input_bytes",
     "joins",
+    "jwks_fetches",
     "leaves",
     "messages_decrypted",
     "messages_encrypted",
@@ -67,6 +68,8 @@ const ORDINARY: &[&str] = &[
     "redis_received",
     "rooms",
     "short_writes",
+    "token_cache_hits",
+    "tokens_checked",
     "turns",
     "upgraded",
 ];
@@ -216,7 +219,7 @@ impl TestServer {
                 thread::sleep(POLL_INTERVAL);
             });
         }
-        Counts::new(&shards, &status.process)
+        Counts::new(&shards, &status.process, &status.auth)
     }
 
     /// Waits until the counters are as `wanted`, and returns them.
@@ -352,7 +355,7 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 pub struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
-    fn new(shards: &[Counters], process: &ProcessCounters) -> Self {
+    fn new(shards: &[Counters], process: &ProcessCounters, auth: &AuthStatus) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for shard in shards {
             for ((name, _), value) in Counters::FIELDS.iter().zip(shard.values()) {
@@ -367,7 +370,7 @@ impl Counts {
                 *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
             }
         }
-        for (name, counter) in process_counters(process) {
+        for (name, counter) in process_counters(process).into_iter().chain(auth_counters(auth)) {
             counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }
         Self(counts)
@@ -394,7 +397,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 15] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 16] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -410,6 +413,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         accepts_shed,
         hand_offs_refused,
         shards_restarted,
+        joins_refused_policy,
         api_unauthorized,
         api_emitted,
     } = process;
@@ -427,7 +431,20 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("accepts_shed", accepts_shed),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
+        ("joins_refused_policy", joins_refused_policy),
         ("api_unauthorized", api_unauthorized),
         ("api_emitted", api_emitted),
+    ]
+}
+
+fn auth_counters(auth: &AuthStatus) -> [(&'static str, &AtomicU64); 5] {
+    let AuthStatus { cache_hits, tokens_checked, jwks_fetches, jwks_failures, jwks_keys_ignored, jwks: _ } =
+        auth;
+    [
+        ("token_cache_hits", cache_hits),
+        ("tokens_checked", tokens_checked),
+        ("jwks_fetches", jwks_fetches),
+        ("jwks_failures", jwks_failures),
+        ("jwks_keys_ignored", jwks_keys_ignored),
     ]
 }

@@ -70,9 +70,9 @@ fn every_seed_agrees_with_the_model() {
         "handed_off",
         "refused_heads",
         "handshake_timeouts",
-        "auth_refused",
         "auth_failed",
         "messages_encrypted",
+        "auth_expired",
         "auth_timeouts",
         "heartbeat_timeouts",
         "idle_timeouts",
@@ -95,7 +95,7 @@ fn every_seed_agrees_with_the_model() {
     ] {
         assert!(sum.counter(name) > 0, "{name} never happened in {seeds} seeds");
     }
-    assert!(sum.letters_refused > 0 && sum.frames_heard > sum.seeds);
+    assert!(sum.auth_refused > 0 && sum.letters_refused > 0 && sum.frames_heard > sum.seeds);
 }
 
 #[test]

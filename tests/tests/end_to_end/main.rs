@@ -8,3 +8,4 @@ mod crowd;
 mod encryption;
 mod hooks;
 mod scenarios;
+mod tokens;

@@ -22,15 +22,16 @@ pub(crate) mod suggest;
 mod tests;
 pub mod values;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token};
+pub use keys::{Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Token};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
-pub use pattern::RoomPattern;
+pub use pattern::{RoomPattern, RoomTemplate};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
 pub use values::{
-    Auto, Choice, Dialect, Encryption, EncryptionInbound, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId,
+    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
+    JwtAlgorithm, LogFormat, LogLevel, RuleAction, SecretEncoding, SlowConsumer, UserId,
 };
 
 /// Everything that can be set, typed and within bounds.
@@ -48,6 +49,10 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
+    /// What JSON Web Tokens are accepted, and what is read from them.
+    pub jwt: Jwt,
+    /// The record of refusals and of what operators did.
+    pub audit: Audit,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -61,6 +66,8 @@ impl Default for Config {
             redis: Redis::default(),
             limits: Limits::default(),
             auth: Auth::default(),
+            jwt: Jwt::default(),
+            audit: Audit::default(),
             mounts: vec![Mount::default()],
         }
     }

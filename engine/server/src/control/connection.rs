@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,6 +22,7 @@ use tokio::time::Sleep;
 
 use super::answer::Answer;
 use super::{Control, admin, api};
+use crate::audit;
 
 /// The smallest read buffer hyper works with.
 const READ_BUFFER_BYTES_MIN: usize = 8 * 1024;
@@ -55,11 +57,12 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let limits = control.settings.limits.clone();
+    let address = socket.peer();
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
         let control = control.clone();
         Box::pin(async move {
             Ok(match audience {
-                Audience::Public => api::answer(&control, request).await,
+                Audience::Public => api::answer(&control, address, request).await,
                 Audience::Admin => admin::answer(&control, &request),
             })
         })
@@ -110,6 +113,11 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(stream: TcpStream, received: Vec<u8>, write_timeout: Duration) -> Self {
         Self { stream, received: Bytes::from(received), write_timeout, stalled: None }
+    }
+
+    /// Where the other side is; unknown once it is gone.
+    fn peer(&self) -> Option<IpAddr> {
+        self.stream.peer_addr().ok().map(|peer| audit::address(peer.ip()))
     }
 
     /// Turns a write that waits for too long into an error.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use asks::Asker;
-pub use asks::{AskFuture, Later};
+pub use asks::Later;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use shardcast_shard::{Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
@@ -138,6 +138,7 @@ impl ShardThread {
                 later: self.later.clone(),
                 home: self.home.clone(),
                 status: self.engine.status().clone(),
+                audit: self.engine.audit().clone(),
             },
             hand_offs: self.hand_offs.clone(),
             mail: self.mail.clone(),

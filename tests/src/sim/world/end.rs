@@ -132,6 +132,8 @@ impl World<'_> {
             was_busy |= self.hosts[shard].shard.wants_turn();
         }
         for peer in 0..self.peers.len() {
+            // A write that took little though there was room has left a backlog for the next round.
+            was_busy |= self.model.conns[peer].awaiting && self.peers[peer].is_writable();
             if self.peers[peer].is_listening() && !self.peers[peer].has_read_all() {
                 was_busy = true;
                 self.read(peer, usize::MAX);

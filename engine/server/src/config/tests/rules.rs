@@ -91,6 +91,7 @@ fn doubtful_settings_are_warned_of() {
         ("[api]\nkey = \"0123456789abcdef\"", "nobody can authenticate"),
         ("[auth]\ndev = true", "dev mode: every token"),
         (&format!("{quiet}[auth]\ninsecure = true"), "no effect without auth.dev"),
+        (&format!("{quiet}[audit]\nrequired = true"), "no effect without audit.file"),
         (&format!("{quiet}[admin]\nlisten = \"0.0.0.0:9\""), "the admin listener asks for no key"),
         (&format!("{quiet}[[mounts]]\n[[mounts]]\npath = \"/b\""), "only the first ignis mount"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
