@@ -21,3 +21,4 @@ pub mod router;
 pub mod serve;
 pub mod status;
 pub mod threads;
+pub mod tls;

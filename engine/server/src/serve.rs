@@ -104,9 +104,12 @@ fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, log_level: 
     match loaded.reload() {
         Err(error) => tracing::error!("reload refused, everything stays as it was: {error}"),
         Ok(reload) => {
+            if let Err(error) = server.reload(&reload.merged.config) {
+                tracing::error!("reload refused, everything stays as it was: tls: {error}");
+                return;
+            }
             *loaded = reload.merged;
             policy.reload(&loaded.config);
-            server.reload(&loaded.config);
             log_level.set(loaded.config.server.log_level);
             tracing::info!(applied = ?reload.applied, "configuration reloaded");
             if !reload.ignored.is_empty() {
@@ -126,18 +129,21 @@ fn announce(server: &Server, config: &Config) {
         "shardcast {} is up",
         env!("CARGO_PKG_VERSION")
     );
-    let Some(address) = server.addresses().first() else { return };
+    let plain = server.addresses().first().map(|address| ("ws", address));
+    let secure = server.tls_addresses().first().map(|address| ("wss", address));
     for mount in &config.mounts {
         let name = match mount.dialect {
             Dialect::Ignis => "ignis",
             Dialect::Echo => "echo",
         };
-        tracing::info!("{name} on ws://{address}{}", mount.path);
+        for (scheme, address) in plain.iter().chain(&secure) {
+            tracing::info!("{name} on {scheme}://{address}{}", mount.path);
+        }
     }
     if let Some(admin) = server.admin_address() {
         tracing::info!("health and metrics on http://{admin}/");
     }
-    if config.auth.dev {
+    if let (true, Some((_, address))) = (config.auth.dev, plain) {
         eprint!("{}", try_it(&address.to_string(), config));
     }
 }

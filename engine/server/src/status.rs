@@ -1,10 +1,12 @@
 //! Health and counters of a process, written by its threads and read by the control plane.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use shardcast_shard::Counters;
+
+use crate::tls::counters::TlsCounters;
 
 /// Counters outside the shards.
 #[derive(Debug, Default)]
@@ -61,6 +63,8 @@ pub struct Status {
     pub io_driver: &'static str,
     /// Outside the shards.
     pub process: ProcessCounters,
+    /// TLS, over all shards.
+    pub tls: Arc<TlsCounters>,
     /// By shard.
     pub shards: Vec<ShardStatus>,
     /// A stop was asked for.
@@ -74,6 +78,7 @@ impl Status {
             started,
             io_driver,
             process: ProcessCounters::default(),
+            tls: Arc::default(),
             shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
             draining: AtomicBool::new(false),
         }

@@ -22,20 +22,22 @@ pub(crate) mod suggest;
 mod tests;
 pub mod values;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token};
+pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Tls, TlsCertificate, Token};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
 pub use pattern::RoomPattern;
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
-pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
+pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, TlsVersion, UserId};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Sockets, threads and logging of the process.
     pub server: Server,
+    /// Certificates for `server.tls_listen`.
+    pub tls: Tls,
     /// The private listener: metrics, health, admin.
     pub admin: Admin,
     /// The HTTP API through which backends publish.
@@ -54,6 +56,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             server: Server::default(),
+            tls: Tls::default(),
             admin: Admin::default(),
             api: Api::default(),
             redis: Redis::default(),
