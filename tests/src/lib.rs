@@ -16,3 +16,4 @@ pub mod process;
 pub mod redis;
 pub mod server;
 pub mod sim;
+pub mod tls;

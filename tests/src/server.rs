@@ -16,8 +16,10 @@ use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
 use shardcast::policy::Policy;
-use shardcast::status::ProcessCounters;
+use shardcast::status::{ProcessCounters, Status};
 use shardcast::threads::Server;
+use shardcast::tls::counters::Failure;
+use shardcast::tls::material::MaterialError;
 use shardcast_shard::Counters;
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
 use shardcast_wire::message::Violation;
@@ -63,12 +65,17 @@ const ORDINARY: &[&str] = &[
     "redis_received",
     "rooms",
     "short_writes",
+    "tls_conns",
+    "tls_handshakes",
+    "tls_held_bytes",
+    "tls_resumed",
     "turns",
     "upgraded",
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 6] = ["clients", "conns", "deflating", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 8] =
+    ["clients", "conns", "deflating", "input_bytes", "outbox_bytes", "rooms", "tls_conns", "tls_held_bytes"];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.
@@ -138,6 +145,22 @@ impl TestServer {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect with TLS.
+    ///
+    /// # Panics
+    /// When the configuration has none.
+    pub fn tls_address(&self) -> SocketAddr {
+        *self.server().tls_addresses().first().expect("an address for TLS")
+    }
+
+    /// Reads the certificates and what else a reload applies again.
+    ///
+    /// # Errors
+    /// They cannot be used, and nothing has changed.
+    pub fn reload(&mut self, config: &Config) -> Result<(), MaterialError> {
+        self.server.as_mut().expect("the server runs until it is dropped").reload(config)
     }
 
     /// Where health and metrics are.
@@ -211,7 +234,7 @@ impl TestServer {
                 thread::sleep(POLL_INTERVAL);
             });
         }
-        Counts::new(&shards, &status.process)
+        Counts::new(&shards, status)
     }
 
     /// Waits until the counters are as `wanted`, and returns them.
@@ -346,7 +369,7 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 pub struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
-    fn new(shards: &[Counters], process: &ProcessCounters) -> Self {
+    fn new(shards: &[Counters], status: &Status) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for shard in shards {
             for ((name, _), value) in Counters::FIELDS.iter().zip(shard.values()) {
@@ -357,7 +380,16 @@ impl Counts {
                 *counts.entry(name).or_default() += shard.violations[violation.index()];
             }
         }
-        for (name, counter) in process_counters(process) {
+        let tls = &status.tls;
+        for (name, counter) in [("tls_handshakes", &tls.handshakes), ("tls_resumed", &tls.resumed)] {
+            counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
+        }
+        counts.insert("tls_conns".to_owned(), tls.connections.load(Ordering::Relaxed));
+        counts.insert("tls_held_bytes".to_owned(), tls.held_bytes());
+        for failure in Failure::ALL {
+            counts.insert(format!("tls_failures.{}", failure.name()), tls.failures(failure));
+        }
+        for (name, counter) in process_counters(&status.process) {
             counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }
         Self(counts)

@@ -261,7 +261,8 @@ settings! {
         /// whoever has a backlog.
         outbox_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = GIB;
         /// Bytes of incomplete requests and messages of all connections together, whole process; the connection that
-        /// crosses it is closed with 1013, or answered 503 when its request is not complete.
+        /// crosses it is closed with 1013, or answered 503 when its request is not complete. As much again may be held
+        /// by incomplete and unsent records of TLS, where the connection that crosses it just ends.
         input_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = 512 * MIB;
         /// Rooms a connection may be in; joins beyond them are ignored and counted.
         rooms_per_connection_max: usize as Count [1..=1_000_000] = 1_000;
