@@ -20,7 +20,7 @@ use shardcast::status::{ProcessCounters, Status};
 use shardcast::threads::Server;
 use shardcast::tls::counters::Failure;
 use shardcast::tls::material::MaterialError;
-use shardcast_shard::Counters;
+use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
 use shardcast_wire::message::Violation;
 
@@ -364,7 +364,8 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
     engine.emit(&Emit { to, payload, exclude }).expect("an Ignis mount");
 }
 
-/// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`, and the process' own.
+/// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`,
+/// `auth_refused.<reason>`, and the process' own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counts(BTreeMap<String, u64>);
 
@@ -378,6 +379,10 @@ impl Counts {
             for violation in Violation::ALL {
                 let name = format!("violations.{}", violation.name());
                 *counts.entry(name).or_default() += shard.violations[violation.index()];
+            }
+            for reason in RefusalReason::ALL {
+                let name = format!("auth_refused.{}", reason.name());
+                *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
             }
         }
         let tls = &status.tls;
@@ -416,7 +421,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 15] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 16] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -432,6 +437,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         accepts_shed,
         hand_offs_refused,
         shards_restarted,
+        joins_refused_policy,
         api_unauthorized,
         api_emitted,
     } = process;
@@ -449,6 +455,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("accepts_shed", accepts_shed),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
+        ("joins_refused_policy", joins_refused_policy),
         ("api_unauthorized", api_unauthorized),
         ("api_emitted", api_emitted),
     ]

@@ -57,8 +57,8 @@ impl Default for Authority {
         let root = CertifiedIssuer::self_signed(authority_params("root"), key(&PKCS_ECDSA_P256_SHA256));
         let root = root.expect("a root");
         let intermediate = authority_params("intermediate");
-        let intermediate =
-            CertifiedIssuer::signed_by(intermediate, key(&PKCS_ECDSA_P256_SHA256), &root).expect("an intermediate");
+        let intermediate = CertifiedIssuer::signed_by(intermediate, key(&PKCS_ECDSA_P256_SHA256), &root)
+            .expect("an intermediate");
         Self { root, intermediate }
     }
 }

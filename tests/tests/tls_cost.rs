@@ -96,7 +96,9 @@ fn cpu_of_a_delivery_and_of_a_handshake() {
         for _ in 0..MESSAGES {
             api.emit(&json!({"type": "room", "target": "room", "event": "e", "data": data}));
         }
-        members.iter_mut().for_each(|member| (0..MESSAGES).for_each(|_| assert_eq!(member.recv_json()["event"], "e")));
+        members
+            .iter_mut()
+            .for_each(|member| (0..MESSAGES).for_each(|_| assert_eq!(member.recv_json()["event"], "e")));
         let each = (rig.server.cpu_time() - before).as_secs_f64() * 1e6 / (MEMBERS * MESSAGES) as f64;
         let plain = *plain.get_or_insert(each);
         println!("delivery: {name}: {each:.2} CPU-µs, {:.2} times plain", each / plain);

@@ -122,7 +122,9 @@ fn tls(config: &Config) -> Vec<Finding> {
         return Vec::new();
     }
     match material::examine(config) {
-        Err(error) => vec![Finding::fail(CHECK, error.to_string(), "put a valid certificate with its key there")],
+        Err(error) => {
+            vec![Finding::fail(CHECK, error.to_string(), "put a valid certificate with its key there")]
+        }
         Ok(concerns) if concerns.is_empty() => {
             vec![Finding::ok(CHECK, "each certificate is valid, and its key is its own and private")]
         }

@@ -9,29 +9,31 @@
 //!                 stop ────┤                            mail │ ▲ publishes (bounded)
 //!                    ┌─────┴─────┐  mail               ┌─────┴─┴───┐
 //!                    │sc-control │────────────────────>│  router   │ by the directory
-//!                    │tokio,hyper│<─ hand-offs, asks ─┐└─────┬─────┘
-//!                    └───────────┘       (bounded)    │      │ mail (bounded, one eventfd a shard)
-//!                                                ┌────┴──────┴─────┐
-//!                                                │  sc-shard-0..n  │ monoio, pinned, own listeners
-//!                                                └─────────────────┘
+//!                    │tokio,hyper│<─ hand-offs ───────┐└─────┬─────┘
+//!                    └───────────┘    (bounded)       │      │ mail (bounded, one eventfd a shard)
+//!                    ┌───────────┐               ┌────┴──────┴─────┐
+//!                    │sc-auth-0..│<─ asks ───────│  sc-shard-0..n  │ monoio, pinned, own listeners
+//!                    │tokio      │── verdicts ──>│                 │
+//!                    └───────────┘  (bounded)    └─────────────────┘
 //! ```
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
 use shardcast_wire::{http, message};
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
 use crate::directory::Directory;
-use crate::driver::{AskFuture, Ending, IoDriver, Later, ShardThread, listener};
+use crate::driver::{Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
@@ -117,7 +119,9 @@ impl Server {
         let machine = Machine::detect();
         let shard_count = config.shard_count(&machine).min(ShardId::COUNT_MAX);
         let io = choose_io(config.server.io)?;
-        let status = Arc::new(Status::new(Instant::now(), io.name(), shard_count));
+        let mut status = Status::new(Instant::now(), io.name(), shard_count);
+        status.auth = hooks.status().unwrap_or_default();
+        let status = Arc::new(status);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
         let tls = acceptor(config, &status)?;
         let listeners = bind_all(&config.server.listen, "server.listen", shard_count)?;
@@ -151,11 +155,15 @@ impl Server {
         let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
-        let (later, asked) = Later::new(&config.limits, engine.status().clone());
+        let auth = auth_threads(config, &machine)?;
+        let later = Later::new(&config.limits, engine.status().clone(), auth.handle().clone());
+        if let Some(background) = hooks.background() {
+            auth.spawn(background);
+        }
         let control = Arc::new(Settings::new(config));
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
-            spawn("sc-control", move || run_control(serve, asked))?
+            spawn("sc-control", move || run_control(serve, auth))?
         };
         let starters = listeners.iter().zip(&tls_listeners).zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
@@ -363,18 +371,21 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
     }
 }
 
-/// The control thread: HTTP, and the hooks' answers that take time.
-fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::UnboundedReceiver<AskFuture>) {
+/// The threads on which tokens are checked and hooks answer later.
+fn auth_threads(config: &Config, machine: &Machine) -> Result<Runtime, StartError> {
+    let next = AtomicUsize::new(0);
+    let name = move || format!("sc-auth-{}", next.fetch_add(1, Ordering::Relaxed));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.enable_all().worker_threads(config.auth_threads(machine)).thread_name_fn(name);
+    builder.build().map_err(|source| StartError::Resources { what: "the threads for authentication", source })
+}
+
+/// The control thread. It ends last of those that take part in answers, and lets go of the `sc-auth` threads.
+fn run_control(serve: impl Future<Output = ()>, auth: Runtime) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
-    runtime.block_on(async move {
-        tokio::spawn(async move {
-            while let Some(ask) = asked.recv().await {
-                tokio::spawn(ask);
-            }
-        });
-        serve.await;
-    });
+    runtime.block_on(serve);
+    auth.shutdown_background();
 }
 
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {

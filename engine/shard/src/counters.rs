@@ -2,6 +2,8 @@
 
 use shardcast_wire::message::Violation;
 
+use crate::event::RefusalReason;
+
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $name:ident,)+) => {
         /// What a shard has counted since it started, and gauges of the present.
@@ -10,6 +12,8 @@ macro_rules! counters {
             $($(#[doc = $help])+ pub $name: u64,)+
             /// Connections closed for breaking RFC 6455, by [`Violation::index`].
             pub violations: [u64; Violation::COUNT],
+            /// Authentications refused by the hooks, by [`RefusalReason::index`].
+            pub auth_refused: [u64; RefusalReason::COUNT],
         }
 
         impl Counters {
@@ -44,10 +48,10 @@ counters! {
     handshake_timeouts,
     /// Authentications that let the client in.
     auth_accepted,
-    /// Authentications refused by the hooks.
-    auth_refused,
     /// Authentications that failed with an error.
     auth_failed,
+    /// Clients closed because what they authenticated with expired.
+    auth_expired,
     /// Clients closed because they did not authenticate in time.
     auth_timeouts,
     /// Authenticate messages on a connection that already sent one.

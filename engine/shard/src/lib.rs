@@ -35,7 +35,8 @@ mod users;
 
 pub use counters::Counters;
 pub use event::{
-    Ask, ClientView, Effect, Forms, HangUp, Identity, Mail, Now, Query, QueryReply, Question, Verdict,
+    Ask, ClientView, Effect, Forms, HangUp, Identity, Mail, Now, Query, QueryReply, Question, RefusalReason,
+    Verdict,
 };
 pub use ids::{ClientRef, ConnId, MountId, ShardId};
 pub use limits::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};

@@ -11,8 +11,8 @@ use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentTy
 use shardcast::config::Config;
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::{ECHO, PATIENCE, WS, one_shard, with_echo};
-use shardcast_wire::ignis::Destination;
 use shardcast_tests::tls::{Authority, BOTH, Files, Kind, NAME, TLS12, TLS13, client_connection};
+use shardcast_wire::ignis::Destination;
 
 use crate::arena::Arena;
 
@@ -181,10 +181,18 @@ fn attack_2_hellos_that_are_none_are_counted_by_reason() {
         let counts = secure.arena.server.wait_until(label, |now| {
             now.incidents_since(&before).iter().any(|(name, _)| name.starts_with("tls_failures"))
         });
-        assert_eq!(counts.of(&failure) - before.of(&failure), 1, "{label}: {:?}", counts.incidents_since(&before));
+        assert_eq!(
+            counts.of(&failure) - before.of(&failure),
+            1,
+            "{label}: {:?}",
+            counts.incidents_since(&before)
+        );
         if reason == "plain_http" {
             let answer = String::from_utf8(answer).expect("text");
-            assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("speaks TLS"), "{label}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 400 ") && answer.contains("speaks TLS"),
+                "{label}: {answer}"
+            );
         }
         secure.arena.attack(label, &[("hang_ups", 1), (&failure, 1)], |_| {});
     }
@@ -247,7 +255,7 @@ fn sealed(tls: ClientConnection, message: &[u8]) -> Vec<u8> {
 
 #[test]
 fn attack_2_damaged_sessions_end_alone() {
-    let mut secure = Secure::new(|_| {});
+    let secure = Secure::new(|_| {});
     for version in [&TLS12, &TLS13] {
         let config = secure.authority.client(&[version]);
         for (label, at) in [("header", 0), ("length", 4), ("body", 9)] {
@@ -302,7 +310,7 @@ fn failures(secure: &Secure) -> u64 {
 #[test]
 fn attack_2_records_that_do_not_end_hold_no_more_than_the_bound() {
     const BOUND: usize = 1 << 20;
-    let mut secure = Secure::new(|config| config.limits.input_bytes_total_max = BOUND);
+    let secure = Secure::new(|config| config.limits.input_bytes_total_max = BOUND);
     let begun = [&[HANDSHAKE, 3, 1, 0x40, 0][..], &[1, 0, 0x3f, 0xfc], &[0; 15_000]].concat();
     let attackers: Vec<Client> = (0..100)
         .map(|_| {
@@ -311,8 +319,7 @@ fn attack_2_records_that_do_not_end_hold_no_more_than_the_bound() {
             client
         })
         .collect();
-    let counts =
-        secure.arena.server.wait_until("some are ended", |now| now.of("tls_failures.memory") > 0);
+    let counts = secure.arena.server.wait_until("some are ended", |now| now.of("tls_failures.memory") > 0);
     assert!(counts.of("tls_held_bytes") <= BOUND as u64, "{counts:?}");
     let mut client = Client::connect_tls(secure.arena.server.tls_address(), ECHO, &secure.client);
     client.send_text("short records need no keeping");

@@ -238,7 +238,9 @@ fn attack_84_a_reload_drops_nobody_and_a_broken_one_changes_nothing() {
         // A client without memory, so that it is shown the certificate.
         let client = rig.authority.client(&[&TLS13]);
         let connected = Client::open_tls(rig.address(), &client);
-        connected.tls().and_then(|tls| tls.peer_certificates()).expect("a certificate")[0].clone().into_owned()
+        connected.tls().and_then(|tls| tls.peer_certificates()).expect("a certificate")[0]
+            .clone()
+            .into_owned()
     };
     let first = served(&rig);
 

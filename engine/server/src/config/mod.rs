@@ -22,14 +22,19 @@ pub(crate) mod suggest;
 mod tests;
 pub mod values;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Tls, TlsCertificate, Token};
+pub use keys::{
+    Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Tls, TlsCertificate, Token,
+};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
-pub use pattern::RoomPattern;
+pub use pattern::{RoomPattern, RoomTemplate};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
-pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, TlsVersion, UserId};
+pub use values::{
+    Auto, Choice, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RuleAction,
+    SecretEncoding, SlowConsumer, TlsVersion, UserId,
+};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +53,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
+    /// What JSON Web Tokens are accepted, and what is read from them.
+    pub jwt: Jwt,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -62,6 +69,7 @@ impl Default for Config {
             redis: Redis::default(),
             limits: Limits::default(),
             auth: Auth::default(),
+            jwt: Jwt::default(),
             mounts: vec![Mount::default()],
         }
     }

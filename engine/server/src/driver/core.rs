@@ -222,8 +222,9 @@ impl Core {
                 Some(conn) => self.secure.room(conn.kept(), read_len),
             };
             // SAFETY: the buffer is ours and as long as said; the call does not keep it.
-            let received =
-                unsafe { libc::recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) };
+            let received = unsafe {
+                libc::recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
+            };
             if received > 0 {
                 if is_plain {
                     self.feed(now, ready.id, received as usize);
@@ -387,6 +388,10 @@ fn frame_len(letter: &Mail) -> usize {
         | Mail::Broadcast { frame, .. }
         | Mail::Direct { frame, .. }
         | Mail::User { frame, .. } => frame.plain.len(),
-        Mail::Verdict(_) | Mail::Kick { .. } | Mail::Query { .. } | Mail::Drain { .. } => 0,
+        Mail::Verdict(_)
+        | Mail::Kick { .. }
+        | Mail::KickUser { .. }
+        | Mail::Query { .. }
+        | Mail::Drain { .. } => 0,
     }
 }

@@ -98,7 +98,9 @@ impl TlsConn {
         if self.ended || self.phase == Phase::Failed {
             return (cipher.len(), Ok(Opened::Ended));
         }
-        if !mem::replace(&mut self.begun, !cipher.is_empty()) && let Some(first) = cipher.first() {
+        if !mem::replace(&mut self.begun, !cipher.is_empty())
+            && let Some(first) = cipher.first()
+        {
             if first.is_ascii_uppercase() {
                 return (0, Err(self.fail(Failure::PlainHttp)));
             }
@@ -192,7 +194,8 @@ impl TlsConn {
         let mut unsent = mem::take(&mut self.unsent);
         if self.phase == Phase::Open {
             // Whoever cannot be told gets a bare FIN.
-            let farewell = self.write(&mut unsent, SEAL_BYTES_MAX, |traffic, out| traffic.queue_close_notify(out));
+            let farewell =
+                self.write(&mut unsent, SEAL_BYTES_MAX, |traffic, out| traffic.queue_close_notify(out));
             tracing::trace!(?farewell, "TLS connection ends");
         }
         self.unsent = unsent;
@@ -271,9 +274,9 @@ impl TlsConn {
     fn failure(&mut self, error: &rustls::Error) -> Failure {
         tracing::debug!(%error, "a TLS connection failed");
         let failure = match error {
-            rustls::Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::MessageTooLarge) => {
-                Failure::TooBig
-            }
+            rustls::Error::InvalidMessage(
+                InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::MessageTooLarge,
+            ) => Failure::TooBig,
             rustls::Error::InvalidMessage(_) if self.rustls.protocol_version().is_none() => Failure::NotTls,
             error => Failure::of(error),
         };
@@ -295,7 +298,8 @@ impl TlsConn {
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    let written = append(out, room, |out| what(&mut traffic, out).map_err(too_small_to_encrypt));
+                    let written =
+                        append(out, room, |out| what(&mut traffic, out).map_err(too_small_to_encrypt));
                     return if written { Ok(()) } else { Err(self.fail(Failure::Protocol)) };
                 }
                 Ok(ConnectionState::PeerClosed) => self.ended = true,
