@@ -172,7 +172,7 @@ fn attack_2_hellos_that_are_none_are_counted_by_reason() {
         ("a hello that is damaged", record(HANDSHAKE, &[1, 0, 0, 4, 9, 9, 9, 9]), "not_tls"),
         ("data before a hello", record(APPLICATION, &[1; 100]), "protocol"),
         ("an alert instead", record(21, &[2, 40]), "alert"),
-        ("SSL 3", record(HANDSHAKE, &ssl3_hello()), "version"),
+        ("SSL 3", record(HANDSHAKE, &ssl3_hello()), "no_common_parameters"),
     ];
     for (label, bytes, reason) in cases {
         let failure = format!("tls_failures.{reason}");
@@ -216,7 +216,8 @@ fn attack_2_half_a_message_within_a_session_hurts_nobody() {
     secure.arena.attack("half a key update", &[("hang_ups", 1)], |arena| {
         let mut client = Client::connect_tls(arena.server.tls_address(), WS, &config);
         client.authenticate("token", "user");
-        client.join(&["room"]);
+        client.send_json(&serde_json::json!({"event": "join", "data": {"rooms": ["room"]}}));
+        client.settle();
         let (mut stream, tls) = client.into_tls();
         // A key update is 24, a length of three bytes, and one byte more.
         stream.write_all(&sealed(tls, &[24, 0, 0])).expect("sending");

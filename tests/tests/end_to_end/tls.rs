@@ -154,7 +154,8 @@ fn a_slow_reader_holds_its_outbox_and_a_record_and_reads_whole_frames_in_the_end
     }
     let full = rig.server.wait_until("messages dropped", |counts| counts.of("dropped_outbox_full") > 0);
     assert!(full.of("tls_held_bytes") <= 17 << 10, "{full:?}");
-    assert!(full.of("outbox_bytes") <= 128 << 10, "{full:?}");
+    // A burst that is begun is held whole.
+    assert!(full.of("outbox_bytes") <= 1 << 20, "{full:?}");
     let counts = rig.server.wait_until("everything published", |counts| counts.of("published") == 2_000);
     let kept = 2_000 - counts.of("dropped_outbox_full");
     for _ in 0..kept {

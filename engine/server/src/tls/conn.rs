@@ -290,6 +290,9 @@ impl TlsConn {
         room: usize,
         what: impl Fn(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<(), Failure> {
+        if self.phase == Phase::Failed {
+            return Err(Failure::Protocol);
+        }
         loop {
             let UnbufferedStatus { discard, state } = self.rustls.process_tls_records(&mut self.kept);
             match state {
@@ -311,10 +314,12 @@ impl TlsConn {
         }
     }
 
-    /// Takes out the alert that an error leaves behind. `rest` is what was being opened.
+    /// Takes out the alert that an error leaves behind, and no more: rustls must not be asked to go on after it. `rest`
+    /// is what was being opened.
     fn alert(&mut self, rest: &mut [u8]) {
-        while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
-            self.rustls.process_tls_records(rest)
+        while self.rustls.wants_write()
+            && let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
+                self.rustls.process_tls_records(rest)
         {
             append(&mut self.unsent, 0, |out| data.encode(out).map_err(too_small_to_encode));
         }
