@@ -60,7 +60,7 @@ fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, tls: Option<&Acceptor>
             Ok(None) => return Ok(count),
             Ok(Some(mut socket)) => {
                 if let Some(tls) = tls {
-                    socket.tls = Some(Box::new(tls.accept().map_err(io::Error::other)?));
+                    socket.tls = Some(Box::new(tls.accept()));
                 }
                 let Err(refused) = turns.accept(socket) else { continue };
                 shed(&refused.fd);

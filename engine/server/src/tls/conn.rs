@@ -199,6 +199,7 @@ impl TlsConn {
             tracing::trace!(?farewell, "TLS connection ends");
         }
         self.unsent = unsent;
+        self.note_held();
     }
 
     /// Whether [`TlsConn::finish`] was called and everything is sent.

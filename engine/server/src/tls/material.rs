@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 use x509_parser::extensions::GeneralName;
@@ -187,7 +187,10 @@ impl Material {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets.clone();
         config.send_tls13_tickets = TICKETS;
-        Ok(Self { config: Arc::new(config), facts })
+        let config = Arc::new(config);
+        // So that no connection finds out what is wrong with it.
+        UnbufferedServerConnection::new(config.clone()).map_err(MaterialError::Setup)?;
+        Ok(Self { config, facts })
     }
 
     /// Logs what should be seen to.

@@ -56,13 +56,14 @@ impl Acceptor {
         material.refuse_expired(material::unix_s())?;
         material.warn();
         self.counters.not_after_unix_s.store(material.not_after_unix_s(), Ordering::Relaxed);
+        tracing::info!(certificates = material.facts.len(), "tls: certificates read again");
         self.config.store(material.config);
         Ok(())
     }
 
-    /// The server's end of a connection just accepted. Errors: rustls refuses its settings.
-    pub fn accept(&self) -> Result<TlsConn, rustls::Error> {
-        let rustls = UnbufferedServerConnection::new(self.config.load_full())?;
-        Ok(TlsConn::new(rustls, self.counters.clone()))
+    /// The server's end of a connection just accepted.
+    pub fn accept(&self) -> TlsConn {
+        let rustls = UnbufferedServerConnection::new(self.config.load_full());
+        TlsConn::new(rustls.expect("the settings were tried when they were loaded"), self.counters.clone())
     }
 }
