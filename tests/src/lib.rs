@@ -19,3 +19,4 @@ pub mod redis;
 pub mod secret;
 pub mod server;
 pub mod sim;
+pub mod tls;

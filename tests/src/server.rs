@@ -16,8 +16,10 @@ use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
 use shardcast::policy::Policy;
-use shardcast::status::{AuthStatus, ProcessCounters};
+use shardcast::status::{AuthStatus, ProcessCounters, Status};
 use shardcast::threads::Server;
+use shardcast::tls::counters::Failure;
+use shardcast::tls::material::MaterialError;
 use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
 use shardcast_wire::message::Violation;
@@ -70,6 +72,10 @@ const ORDINARY: &[&str] = &[
     "redis_received",
     "rooms",
     "short_writes",
+    "tls_conns",
+    "tls_handshakes",
+    "tls_held_bytes",
+    "tls_resumed",
     "token_cache_hits",
     "tokens_checked",
     "turns",
@@ -77,8 +83,18 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 8] =
-    ["clients", "conns", "deflating", "encrypted", "handshakes", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 10] = [
+    "clients",
+    "conns",
+    "deflating",
+    "encrypted",
+    "handshakes",
+    "input_bytes",
+    "outbox_bytes",
+    "rooms",
+    "tls_conns",
+    "tls_held_bytes",
+];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.
@@ -148,6 +164,22 @@ impl TestServer {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect with TLS.
+    ///
+    /// # Panics
+    /// When the configuration has none.
+    pub fn tls_address(&self) -> SocketAddr {
+        *self.server().tls_addresses().first().expect("an address for TLS")
+    }
+
+    /// Reads the certificates and what else a reload applies again.
+    ///
+    /// # Errors
+    /// They cannot be used, and nothing has changed.
+    pub fn reload(&mut self, config: &Config) -> Result<(), MaterialError> {
+        self.server.as_mut().expect("the server runs until it is dropped").reload(config)
     }
 
     /// Where health and metrics are.
@@ -221,7 +253,7 @@ impl TestServer {
                 thread::sleep(POLL_INTERVAL);
             });
         }
-        Counts::new(&shards, &status.process, &status.auth)
+        Counts::new(&shards, status)
     }
 
     /// Waits until the counters are as `wanted`, and returns them.
@@ -357,7 +389,7 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 pub struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
-    fn new(shards: &[Counters], process: &ProcessCounters, auth: &AuthStatus) -> Self {
+    fn new(shards: &[Counters], status: &Status) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for shard in shards {
             for ((name, _), value) in Counters::FIELDS.iter().zip(shard.values()) {
@@ -375,7 +407,18 @@ impl Counts {
                 *counts.entry(format!("refused_heads.{reason}")).or_default() += value;
             }
         }
-        for (name, counter) in process_counters(process).into_iter().chain(auth_counters(auth)) {
+        let tls = &status.tls;
+        for (name, counter) in [("tls_handshakes", &tls.handshakes), ("tls_resumed", &tls.resumed)] {
+            counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
+        }
+        counts.insert("tls_conns".to_owned(), tls.connections.load(Ordering::Relaxed));
+        counts.insert("tls_held_bytes".to_owned(), tls.held_bytes());
+        for failure in Failure::ALL {
+            counts.insert(format!("tls_failures.{}", failure.name()), tls.failures(failure));
+        }
+        for (name, counter) in
+            process_counters(&status.process).into_iter().chain(auth_counters(&status.auth))
+        {
             counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }
         Self(counts)

@@ -18,8 +18,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::{ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::doctor;
+use crate::tls::material::{self, Concern};
 use args::ConfigArgs;
 use emit::{EmitArgs, EmitError};
 use terminal::{Terminal, print};
@@ -198,6 +199,9 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
         Command::Check => match sources.load() {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(|warning| terminal.warning(warning));
+                for concern in examine_tls(&loaded.config, terminal)? {
+                    terminal.warning(&format!("tls: {concern}; {}", concern.advice()));
+                }
                 print(&pages::summary(&loaded))?;
             }
             Err(error) => {
@@ -232,6 +236,14 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
         Command::Version => print(&pages::version())?,
     }
     Ok(None)
+}
+
+/// Reads the certificates, as a server that starts does, and returns what should be seen to.
+fn examine_tls(config: &Config, terminal: &Terminal) -> Result<Vec<Concern>, CliError> {
+    material::examine(config).map_err(|error| {
+        terminal.error(&error);
+        CliError::Fault
+    })
 }
 
 /// Prints what clap has to say: help and version to standard output, errors to standard error.

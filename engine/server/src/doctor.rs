@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::cli::terminal::{Colour, paint};
 use crate::config::{Config, ConfigError, Machine, Sources};
+use crate::tls::material::{self, Concern};
 use ring::Ring;
 use system::System;
 
@@ -101,6 +102,7 @@ pub fn examine(sources: &Sources) -> Report {
     findings.extend(patient.findings());
     findings.extend(security::findings(&system, &config, loaded.as_ref().ok()));
     findings.extend(network::listeners(&config));
+    findings.extend(tls(&config));
     findings.extend(network::redis(&config));
     Report::new(findings)
 }
@@ -112,6 +114,26 @@ fn configuration(error: Option<&ConfigError>) -> Finding {
             let count = error.problems.len();
             let found = format!("wrong in {count} places; the defaults are examined instead");
             Finding::fail("configuration", found, "see: shardcast check")
+        }
+    }
+}
+
+/// Reads the certificates.
+fn tls(config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "tls";
+    if config.server.tls_listen.is_empty() {
+        return Vec::new();
+    }
+    match material::examine(config) {
+        Err(error) => {
+            vec![Finding::fail(CHECK, error.to_string(), "put a valid certificate with its key there")]
+        }
+        Ok(concerns) if concerns.is_empty() => {
+            vec![Finding::ok(CHECK, "each certificate is valid, and its key is its own and private")]
+        }
+        Ok(concerns) => {
+            let finding = |concern: &Concern| Finding::warn(CHECK, concern.to_string(), concern.advice());
+            concerns.iter().map(finding).collect()
         }
     }
 }

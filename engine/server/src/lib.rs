@@ -26,3 +26,4 @@ pub mod router;
 pub mod serve;
 pub mod status;
 pub mod threads;
+pub mod tls;

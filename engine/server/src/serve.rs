@@ -112,18 +112,15 @@ impl Signals {
 fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, logs: &Logs) {
     match loaded.reload() {
         Err(error) => {
-            let problems = error.problems.len();
-            tracing::error!(problems, "reload refused, everything stays as it was");
-            error.problems.iter().for_each(|problem| tracing::error!("{problem}"));
-            let audit = server.engine().audit();
-            audit.record(audit::Kind::Reload, || audit::Event::reload_refused(problems));
-            // Whoever rotates logs sends the same signal.
-            audit.reload(&loaded.config.audit);
+            let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
+            reload_refused(server, &loaded.config, &problems);
         }
         Ok(reload) => {
+            if let Err(error) = server.reload(&reload.merged.config) {
+                return reload_refused(server, &loaded.config, &[format!("tls: {error}")]);
+            }
             *loaded = reload.merged;
             policy.reload(&loaded.config);
-            server.reload(&loaded.config);
             let reloaded = || audit::Event::reloaded(&reload.applied, &reload.ignored);
             server.engine().audit().record(audit::Kind::Reload, reloaded);
             logs.set_level(loaded.config.server.log_level);
@@ -133,6 +130,15 @@ fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, logs: &Logs
             }
         }
     }
+}
+
+fn reload_refused(server: &Server, config: &Config, problems: &[String]) {
+    tracing::error!(problems = problems.len(), "reload refused, everything stays as it was");
+    problems.iter().for_each(|problem| tracing::error!("{problem}"));
+    let audit = server.engine().audit();
+    audit.record(audit::Kind::Reload, || audit::Event::reload_refused(problems.len()));
+    // Whoever rotates logs sends the same signal.
+    audit.reload(&config.audit);
 }
 
 /// Says where the server is and how to use it.
@@ -145,18 +151,21 @@ fn announce(server: &Server, config: &Config) {
         "shardcast {} is up",
         env!("CARGO_PKG_VERSION")
     );
-    let Some(address) = server.addresses().first() else { return };
+    let plain = server.addresses().first().map(|address| ("ws", address));
+    let secure = server.tls_addresses().first().map(|address| ("wss", address));
     for mount in &config.mounts {
         let name = match mount.dialect {
             Dialect::Ignis => "ignis",
             Dialect::Echo => "echo",
         };
-        tracing::info!("{name} on ws://{address}{}", mount.path);
+        for (scheme, address) in plain.iter().chain(&secure) {
+            tracing::info!("{name} on {scheme}://{address}{}", mount.path);
+        }
     }
     if let Some(admin) = server.admin_address() {
         tracing::info!("health and metrics on http://{admin}/");
     }
-    if config.auth.dev {
+    if let (true, Some((_, address))) = (config.auth.dev, plain) {
         eprint!("{}", try_it(&address.to_string(), config));
     }
 }

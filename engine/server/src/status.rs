@@ -7,6 +7,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use shardcast_shard::Counters;
 
+use crate::tls::counters::TlsCounters;
+
 /// Counters outside the shards.
 #[derive(Debug, Default)]
 pub struct ProcessCounters {
@@ -98,6 +100,8 @@ pub struct Status {
     pub io_driver: &'static str,
     /// Outside the shards.
     pub process: ProcessCounters,
+    /// TLS, over all shards.
+    pub tls: Arc<TlsCounters>,
     /// Of authentication.
     pub auth: Arc<AuthStatus>,
     /// By shard.
@@ -117,6 +121,7 @@ impl Status {
             started,
             io_driver,
             process: ProcessCounters::default(),
+            tls: Arc::default(),
             auth: Arc::default(),
             shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
             draining: AtomicBool::new(false),

@@ -51,6 +51,8 @@ use crate::pressure;
 use crate::redis;
 use crate::router::Router;
 use crate::status::Status;
+use crate::tls::Acceptor;
+use crate::tls::material::MaterialError;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
@@ -78,6 +80,9 @@ pub enum StartError {
         "server.io is \"uring\", but io_uring is not usable here: {0}; run `shardcast doctor`, or set server.io = \"auto\""
     )]
     NoUring(io::Error),
+    /// A certificate or key cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] MaterialError),
     /// The Redis settings make no sense.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
@@ -108,6 +113,8 @@ pub struct Server {
     engine: Arc<Engine>,
     control: Arc<Settings>,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+    tls: Option<Arc<Acceptor>>,
     admin_address: Option<SocketAddr>,
     listeners: Vec<TcpListener>,
     shards: Vec<JoinHandle<()>>,
@@ -131,8 +138,11 @@ impl Server {
         let status = Arc::new(status);
         status.memory_bytes_max.store(pressure::bytes_max(&config.limits).unwrap_or(0), Ordering::Release);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
-        let listeners = bind_all(&config.server.listen, shard_count)?;
-        let addresses = listeners[0].iter().filter_map(|l| l.local_addr().ok()).collect();
+        let tls = acceptor(config, &status)?;
+        let listeners = bind_all(&config.server.listen, "server.listen", shard_count)?;
+        let tls_listeners = bind_all(&config.server.tls_listen, "server.tls_listen", shard_count)?;
+        let [addresses, tls_addresses] = [&listeners, &tls_listeners]
+            .map(|sets| sets[0].iter().filter_map(|l| l.local_addr().ok()).collect());
         let (admin, admin_address) = bind_admin(config.admin.listen)?;
 
         let (senders, receivers) = mailboxes(shard_count, config.limits.mailbox_max)?;
@@ -173,14 +183,16 @@ impl Server {
             let pressure = pressure::watch(engine.status().clone());
             spawn("sc-control", move || run_control(serve, auth, pressure))?
         };
-        let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
+        let starters = listeners.iter().zip(&tls_listeners).zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
-        for (index, ((own, mail), home)) in starters {
+        for (index, (((own, own_tls), mail), home)) in starters {
             let thread = ShardThread {
                 id: ShardId(index as u8),
                 config: shard_config.clone(),
                 listeners: clone_all(own)?,
+                tls_listeners: clone_all(own_tls)?,
+                tls: tls.clone(),
                 mail,
                 home,
                 engine: engine.clone(),
@@ -204,8 +216,10 @@ impl Server {
             engine,
             control,
             addresses,
+            tls_addresses,
+            tls,
             admin_address,
-            listeners: listeners.into_iter().flatten().collect(),
+            listeners: listeners.into_iter().chain(tls_listeners).flatten().collect(),
             shards,
             control_thread,
             redis_thread,
@@ -224,17 +238,29 @@ impl Server {
         &self.addresses
     }
 
+    /// Where clients connect with TLS; ports are the real ones.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
     /// Where health and metrics are.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period, what the audit log
-    /// records; and opens the audit log again.
-    pub fn reload(&mut self, config: &Config) {
+    /// Applies what a reload can change outside the hooks: certificates, API keys, dev mode, the drain period, what the
+    /// audit log records; and opens the audit log again.
+    ///
+    /// # Errors
+    /// A certificate cannot be used; nothing has changed.
+    pub fn reload(&mut self, config: &Config) -> Result<(), MaterialError> {
+        if let Some(tls) = &self.tls {
+            tls.reload(&config.tls)?;
+        }
         self.control.reload(config);
         self.engine.audit().reload(&config.audit);
         self.drain_period = config.server.drain_period;
+        Ok(())
     }
 
     /// Stops accepting, turns readiness red and closes the connections with "come back" spread over the
@@ -275,6 +301,14 @@ fn record_start(engine: &Engine, config: &Config) {
     engine.audit().record(audit::Kind::Start, start);
 }
 
+fn acceptor(config: &Config, status: &Status) -> Result<Option<Arc<Acceptor>>, MaterialError> {
+    if config.server.tls_listen.is_empty() {
+        return Ok(None);
+    }
+    let held_bytes_max = config.limits.input_bytes_total_max;
+    Acceptor::new(&config.tls, held_bytes_max, status.tls.clone()).map(|acceptor| Some(Arc::new(acceptor)))
+}
+
 fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {
     match (wanted, IoDriver::probe_uring()) {
         (config::IoDriver::Epoll, _) => Ok(IoDriver::Epoll),
@@ -289,9 +323,12 @@ fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {
 
 /// One set of listeners a shard. The first bind of an address is exclusive for a moment, because the
 /// kernel would let a second process of the same user share a port by mistake.
-fn bind_all(addresses: &[SocketAddr], shard_count: usize) -> Result<Vec<Vec<TcpListener>>, StartError> {
-    let listen =
-        |address: SocketAddr| move |source| StartError::Listen { address, key: "server.listen", source };
+fn bind_all(
+    addresses: &[SocketAddr],
+    key: &'static str,
+    shard_count: usize,
+) -> Result<Vec<Vec<TcpListener>>, StartError> {
+    let listen = |address: SocketAddr| move |source| StartError::Listen { address, key, source };
     let mut sets: Vec<Vec<TcpListener>> = (0..shard_count).map(|_| Vec::new()).collect();
     for &wanted in addresses {
         if wanted.port() != 0 {

@@ -17,5 +17,6 @@ mod rates;
 mod redis;
 mod rooms;
 mod siege;
+mod tls;
 mod tokens;
 mod transport;

@@ -8,4 +8,5 @@ mod crowd;
 mod encryption;
 mod hooks;
 mod scenarios;
+mod tls;
 mod tokens;

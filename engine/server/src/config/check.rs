@@ -11,7 +11,8 @@ use shardcast_wire::ignis::RESERVED_PREFIX;
 use super::Config;
 use super::key::KeyPath;
 use super::keys::{
-    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Token,
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Tls, TlsCertificate,
+    Token,
 };
 use super::load::Origins;
 use super::machine::Machine;
@@ -40,8 +41,16 @@ pub enum Rule {
     /// An address is named twice.
     #[error("{0} is listed twice; remove one")]
     ListenTwice(SocketAddr),
+    /// A TLS address that is also a plain one.
+    #[error("{0} is also an address without TLS (server.listen); give one of them another port")]
+    TlsShared(SocketAddr),
+    /// TLS without a certificate or key.
+    #[error("missing: server.tls_listen needs a certificate and its key; set tls.certificate and tls.key")]
+    TlsIncomplete,
     /// The admin listener's address takes connections meant for clients.
-    #[error("{0} is also an address for clients (server.listen); give the admin listener a port of its own")]
+    #[error(
+        "{0} is also an address for clients (server.listen, server.tls_listen); give the admin listener a port of its own"
+    )]
     ListenShared(SocketAddr),
     /// Dev mode where others can reach it.
     #[error(
@@ -183,6 +192,9 @@ pub enum Advice {
     /// Tokens that are not looked at.
     #[error("dev mode accepts every token; the ones listed are not looked at")]
     TokensUnused,
+    /// A certificate that nobody gets.
+    #[error("not used: server.tls_listen is empty")]
+    TlsUnused,
     /// Tokens that are good for ever.
     #[error("without \"exp\" a token can be good for ever, and nobody can take it back; name it")]
     JwtNoExpiry,
@@ -279,6 +291,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     let mut findings = Findings::default();
     check_listeners(config, &mut findings);
     check_proxies(config, &mut findings);
+    check_tls(config, &mut findings);
     check_capacity(config, machine, &mut findings);
     check_api(config, &mut findings);
     check_auth(config, &mut findings);
@@ -296,21 +309,30 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
 }
 
 fn check_listeners(config: &Config, findings: &mut Findings) {
-    let listen = &config.server.listen;
-    if listen.is_empty() {
+    let Server { listen, tls_listen, .. } = &config.server;
+    if listen.is_empty() && tls_listen.is_empty() {
         findings.refuse(Server::NAME, 0, "listen", Rule::NoListener);
     }
-    for (index, address) in listen.iter().enumerate() {
-        // Port 0 is another port each time.
-        if address.port() != 0 && listen[..index].contains(address) {
-            findings.refuse(Server::NAME, 0, "listen", Rule::ListenTwice(*address));
+    for (key, addresses) in [("listen", listen), ("tls_listen", tls_listen)] {
+        for (index, address) in addresses.iter().enumerate() {
+            // Port 0 is another port each time.
+            if address.port() != 0 && addresses[..index].contains(address) {
+                findings.refuse(Server::NAME, 0, key, Rule::ListenTwice(*address));
+            }
         }
+    }
+    for address in tls_listen {
+        if listen.iter().any(|plain| overlap(plain, address)) {
+            findings.refuse(Server::NAME, 0, "tls_listen", Rule::TlsShared(*address));
+        }
+    }
+    for address in listen.iter().chain(tls_listen) {
         if config.auth.dev && !config.auth.insecure && !address.ip().is_loopback() {
             findings.refuse(Auth::NAME, 0, "dev", Rule::DevExposed(*address));
         }
     }
     if let Some(admin) = config.admin.listen {
-        if listen.iter().any(|address| overlap(address, &admin)) {
+        if listen.iter().chain(tls_listen).any(|address| overlap(address, &admin)) {
             findings.refuse(Admin::NAME, 0, "listen", Rule::ListenShared(admin));
         }
         if !admin.ip().is_loopback() {
@@ -334,9 +356,33 @@ fn check_proxies(config: &Config, findings: &mut Findings) {
 }
 
 fn check_origins(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
-    let exposed = config.server.listen.iter().find(|address| !address.ip().is_loopback());
+    let Server { listen, tls_listen, .. } = &config.server;
+    let exposed = listen.iter().chain(tls_listen).find(|address| !address.ip().is_loopback());
     if let Some(address) = exposed.filter(|_| mount.origins.is_empty()) {
         findings.advise(Mount::NAME, index, "origins", Advice::OriginsOpen(*address));
+    }
+}
+
+/// What the files hold is looked at by [`crate::tls::material`].
+fn check_tls(config: &Config, findings: &mut Findings) {
+    let Tls { certificate, key, certificates, .. } = &config.tls;
+    if config.server.tls_listen.is_empty() {
+        if certificate.is_some() {
+            findings.advise(Tls::NAME, 0, "certificate", Advice::TlsUnused);
+        }
+        return;
+    }
+    for (name, file) in [("certificate", certificate), ("key", key)] {
+        if file.is_none() {
+            findings.refuse(Tls::NAME, 0, name, Rule::TlsIncomplete);
+        }
+    }
+    for (index, TlsCertificate { certificate, key }) in certificates.iter().enumerate() {
+        for (name, file) in [("certificate", certificate), ("key", key)] {
+            if file.is_empty() {
+                findings.refuse(TlsCertificate::NAME, index, name, Rule::TlsIncomplete);
+            }
+        }
     }
 }
 

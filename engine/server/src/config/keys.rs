@@ -19,7 +19,7 @@ use super::traffic::{Network, Origin, Per, Rate};
 use super::{
     AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver, JwtAlgorithm,
     LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret,
-    SecretEncoding, SlowConsumer, UserId,
+    SecretEncoding, SlowConsumer, TlsVersion, UserId,
 };
 
 const KIB: usize = 1 << 10;
@@ -157,6 +157,8 @@ macro_rules! settings {
 /// Every section, in the order of the reference page.
 pub static SECTIONS: &[Section] = &[
     Server::SECTION,
+    Tls::SECTION,
+    TlsCertificate::SECTION,
     Admin::SECTION,
     Api::SECTION,
     Redis::SECTION,
@@ -178,6 +180,9 @@ settings! {
         /// Addresses for clients, each `ip:port`; host names are not resolved. `0.0.0.0:8080` and `[::]:8080`
         /// stand for every interface.
         listen: Vec<SocketAddr> as List<Address> = vec![loopback(8080)];
+        /// Addresses for clients that speak TLS (`wss`, `https`), in the same form; they need `tls.certificate`. With
+        /// a proxy in front that ends TLS, leave it empty.
+        tls_listen: Vec<SocketAddr> as List<Address> = Vec::new();
         /// Shards: threads that each own a share of the connections. `"auto"` is one for every core this process
         /// may run on.
         shards: Auto<usize> as OrAuto<Count> [1..=128] = Auto::Auto;
@@ -221,6 +226,33 @@ settings! {
         log_format: LogFormat as Name<LogFormat> = LogFormat::Human;
         /// Least severe level that is logged.
         log_level: LogLevel as Name<LogLevel> = LogLevel::Info, live;
+    }
+}
+
+settings! {
+    /// TLS on the addresses of `server.tls_listen`. SIGHUP reads the files again, even when no key changed: new
+    /// connections get the new certificate, those that are open go on.
+    pub struct Tls ("tls": |config, index| config.tls; holds certificates: Vec<TlsCertificate>) {
+        /// File with the certificate and its chain, PEM, the server's own first.
+        certificate: Option<String> as Optional<Text> = None, live;
+        /// File with the certificate's private key, PEM (PKCS #8, PKCS #1 or SEC 1). Nobody but the server should be
+        /// able to read it. Prefer ECDSA (P-256): an RSA signature costs a shard some twenty times as much.
+        key: Option<String> as Optional<Text> = None, live;
+        /// Oldest version that is spoken.
+        min_version: TlsVersion as Name<TlsVersion> = TlsVersion::V12, live;
+    }
+}
+
+settings! {
+    /// A further certificate, for clients that ask (SNI) for one of the names in it; repeat the table for each. Who
+    /// asks for any other name, or none, gets `tls.certificate`.
+    pub struct TlsCertificate (
+        "tls.certificates": |config, index| config.tls.certificates[index]; rows config.tls.certificates
+    ) {
+        /// File with the certificate and its chain, PEM. Required.
+        certificate: String as Text = String::new(), live;
+        /// File with its private key, PEM. Required.
+        key: String as Text = String::new(), live;
     }
 }
 
@@ -269,7 +301,8 @@ settings! {
         /// whoever has a backlog.
         outbox_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = GIB;
         /// Bytes of incomplete requests and messages of all connections together, whole process; the connection that
-        /// crosses it is closed with 1013, or answered 503 when its request is not complete.
+        /// crosses it is closed with 1013, or answered 503 when its request is not complete. As much again may be held
+        /// by incomplete and unsent records of TLS, where the connection that crosses it just ends.
         input_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = 512 * MIB;
         /// Memory of the process (resident) from which on new connections are answered 503, until it is 5 % below;
         /// those that are connected stay. `"auto"` is 80 % of the machine's memory or of the cgroup's limit.

@@ -24,7 +24,8 @@ pub mod traffic;
 pub mod values;
 
 pub use keys::{
-    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Token,
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Tls,
+    TlsCertificate, Token,
 };
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
@@ -35,7 +36,8 @@ pub use secret::{RedisUrl, Secret};
 pub use traffic::Rate;
 pub use values::{
     AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
-    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, UserId,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, TlsVersion,
+    UserId,
 };
 
 /// Everything that can be set, typed and within bounds.
@@ -43,6 +45,8 @@ pub use values::{
 pub struct Config {
     /// Sockets, threads and logging of the process.
     pub server: Server,
+    /// Certificates for `server.tls_listen`.
+    pub tls: Tls,
     /// The private listener: metrics, health, admin.
     pub admin: Admin,
     /// The HTTP API through which backends publish.
@@ -67,6 +71,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             server: Server::default(),
+            tls: Tls::default(),
             admin: Admin::default(),
             api: Api::default(),
             redis: Redis::default(),

@@ -40,6 +40,16 @@ choices! {
 }
 
 choices! {
+    /// A version of TLS.
+    pub enum TlsVersion {
+        /// TLS 1.2 (RFC 5246), with forward secrecy and authenticated encryption only.
+        V12 = "1.2",
+        /// TLS 1.3 (RFC 8446).
+        V13 = "1.3",
+    }
+}
+
+choices! {
     /// The form of log lines on standard error.
     pub enum LogFormat {
         /// One readable line an event, in colour on a terminal.

@@ -2,7 +2,7 @@
 //!
 //! Names are `shardcast_*` (and `process_*`, where Prometheus has a convention), base units are in the name,
 //! counters end in `_total`. Labels are bounded by the process, never by its peers: `shard`, `kind` of
-//! violation, `reason` of a refusal, `jwks` for the place of a table in `auth.jwt.jwks`.
+//! violation, `reason` of a refusal or of a failure of TLS, `jwks` for the place of a table in `auth.jwt.jwks`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,6 +24,7 @@ use shardcast_wire::message::Violation;
 use super::process::Process;
 use crate::engine::Engine;
 use crate::status::{JwksStatus, ProcessCounters, ShardStatus};
+use crate::tls::counters::Failure;
 
 /// The media type of the format.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -88,6 +89,7 @@ impl Collector for Metrics {
         self.mailboxes(&mut families)?;
         self.process_wide(&mut families)?;
         self.compression(&mut families)?;
+        self.tls(&mut families)?;
         self.auth(&mut families)?;
         self.redis(&mut families)?;
         self.audit(&mut families)?;
@@ -200,6 +202,34 @@ impl Metrics {
             families.plain(&format!("shardcast_{name}"), help, unit, MetricType::Counter, value)?;
         }
         Ok(())
+    }
+
+    /// Only with TLS configured: an expiry of 0 would alarm everyone.
+    fn tls(&self, families: &mut Families<'_>) -> fmt::Result {
+        let tls = &self.engine.status().tls;
+        let not_after_unix_s = tls.not_after_unix_s.load(Ordering::Relaxed);
+        if not_after_unix_s == 0 {
+            return Ok(());
+        }
+        let counts = [
+            ("handshakes", "TLS handshakes completed.", &tls.handshakes),
+            ("resumed", "TLS handshakes that resumed an earlier session.", &tls.resumed),
+        ];
+        for (name, help, counter) in counts {
+            families.counter(&format!("shardcast_tls_{name}"), help, counter.load(Ordering::Relaxed))?;
+        }
+        let failures =
+            Failure::ALL.map(|failure| ([("reason", Cow::Borrowed(failure.name()))], tls.failures(failure)));
+        let help = "TLS connections that ended badly.";
+        families.labelled("shardcast_tls_failures", help, None, MetricType::Counter, &failures)?;
+        let help = "TLS connections open, in handshakes too.";
+        families.gauge("shardcast_tls_connections", help, tls.connections.load(Ordering::Relaxed))?;
+        let help = "Records that are not complete, or that sockets have not taken.";
+        let (unit, kind) = (Some(Unit::Bytes), MetricType::Gauge);
+        families.plain("shardcast_tls_held", help, unit, kind, tls.held_bytes())?;
+        let help = "When the first certificate expires, since 1970.";
+        let (unit, kind) = (Some(Unit::Seconds), MetricType::Gauge);
+        families.plain("shardcast_tls_certificate_expiry", help, unit, kind, not_after_unix_s as f64)
     }
 
     fn auth(&self, families: &mut Families<'_>) -> fmt::Result {

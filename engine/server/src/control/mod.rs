@@ -17,6 +17,7 @@ mod hand_off;
 mod metrics;
 mod not_found;
 mod process;
+mod secure;
 
 use std::net::{IpAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use tokio::task::JoinSet;
 use crate::admission::addresses;
 use crate::config::Config;
 use crate::engine::Engine;
-use connection::{Audience, Socket};
+use connection::{Audience, Socket, Stream};
 
 pub use access::Access;
 pub use hand_off::HandOff;
@@ -218,7 +219,7 @@ impl Server {
         if is_full(&mut self.admin, limits.admin_connections_max) {
             return hand_off::refuse(&stream);
         }
-        let socket = Socket::new(stream, Vec::new(), limits.write_timeout);
+        let socket = Socket::new(Stream::Plain(stream), Vec::new(), limits.write_timeout);
         let (control, stop) = (self.control.clone(), self.stop.clone());
         self.admin.spawn(connection::serve(control, Audience::Admin, socket, stop));
     }

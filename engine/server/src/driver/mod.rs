@@ -14,6 +14,7 @@ pub mod listener;
 mod pace;
 mod readiness;
 mod reserve;
+mod secure;
 mod sends;
 mod socket;
 mod turn;
@@ -35,6 +36,7 @@ use crate::control::HandOff;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender};
+use crate::tls::Acceptor;
 use clock::Clock;
 use core::{Core, Parts};
 use pace::Pace;
@@ -84,6 +86,10 @@ pub struct ShardThread {
     pub config: Arc<ShardConfig>,
     /// Bound listeners, its own.
     pub listeners: Vec<TcpListener>,
+    /// Bound listeners for TLS, its own.
+    pub tls_listeners: Vec<TcpListener>,
+    /// How TLS connections begin; there when they have a listener.
+    pub tls: Option<Arc<Acceptor>>,
     /// Its mailbox.
     pub mail: MailReceiver,
     /// The way into its own mailbox, for late verdicts.
@@ -151,9 +157,11 @@ impl ShardThread {
         });
         let turns = Rc::new(Turns::new(core, clock, self.engine.clone(), self.admission.clone()));
         reserve::fill();
-        for listener in &self.listeners {
+        let plain = self.listeners.iter().map(|listener| (listener, None));
+        let secure = self.tls_listeners.iter().map(|listener| (listener, self.tls.clone()));
+        for (listener, tls) in plain.chain(secure) {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;
-            monoio::spawn(turns.clone().until_over(socket::accept_loop(turns.clone(), listener)));
+            monoio::spawn(turns.clone().until_over(socket::accept_loop(turns.clone(), listener, tls)));
         }
         for (ringer, fd) in [(Ringer::Sockets, sockets_fd), (Ringer::Mail, mail_fd)] {
             monoio::spawn(turns.clone().until_over(socket::ring_loop(turns.clone(), ringer, fd)));

@@ -155,7 +155,7 @@ fn the_effective_configuration_is_toml_that_masks_secrets_and_names_origins() {
     ] {
         assert!(page.lines().any(|line| line == expected), "{expected} in {page}");
     }
-    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(9));
+    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(10));
 }
 
 #[test]

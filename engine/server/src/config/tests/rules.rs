@@ -63,6 +63,20 @@ fn rules_across_values_are_enforced() {
             "api.key: the same value is listed before",
         ),
         (&tokens(&["\"\""]), "auth.tokens.0.token: missing or empty"),
+        ("[server]\ntls_listen = \"127.0.0.1:1\"\n[tls]\nkey = \"k\"", "tls.certificate: missing"),
+        ("[server]\ntls_listen = \"127.0.0.1:1\"\n[tls]\ncertificate = \"c\"", "tls.key: missing"),
+        (
+            &format!("[server]\ntls_listen = \"127.0.0.1:1\"\n{CERTIFIED}[[tls.certificates]]\nkey = \"k\""),
+            "tls.certificates.0.certificate: missing",
+        ),
+        (
+            &format!("[server]\ntls_listen = \"127.0.0.1:8080\"\n{CERTIFIED}"),
+            "server.tls_listen: 127.0.0.1:8080 is also an address without TLS",
+        ),
+        (
+            &format!("[server]\ntls_listen = \"0.0.0.0:1\"\n{CERTIFIED}[auth]\ndev = true"),
+            "auth.dev: dev mode accepts every token, and 0.0.0.0:1 can be reached",
+        ),
         ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
         (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
         ("[[mounts]]\ndialect = \"echo\"\nencryption = \"required\"", "only the ignis dialect encrypts"),
@@ -73,6 +87,9 @@ fn rules_across_values_are_enforced() {
     }
 }
 
+/// Names for a certificate and its key; what is in the files is not looked at here.
+const CERTIFIED: &str = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+
 #[test]
 fn what_is_allowed_at_the_edge_of_a_rule_loads() {
     let cases = [
@@ -81,6 +98,7 @@ fn what_is_allowed_at_the_edge_of_a_rule_loads() {
         "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"",
         "[server]\nlisten = \"127.0.0.1:80\"\n[admin]\nlisten = \"127.0.0.2:80\"",
         "[server]\nconnections_max = 99680",
+        &format!("[server]\nlisten = []\ntls_listen = \"0.0.0.0:443\"\n{CERTIFIED}"),
         "[limits]\nrooms_per_connection_max = 2",
         "[[mounts]]\npath = \"/\"\n[[mounts]]\npath = \"/a.b/%20/c..d\"",
         "[[mounts]]\ndialect = \"echo\"\ndefault_rooms = \"ws:x\"",
@@ -108,6 +126,7 @@ fn doubtful_settings_are_warned_of() {
             &format!("{quiet}[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::/0\"]"),
             "every address is a trusted proxy",
         ),
+        (&format!("{quiet}{CERTIFIED}"), "tls.certificate: not used"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
         (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
     ];
