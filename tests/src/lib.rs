@@ -16,5 +16,6 @@ pub mod jwks;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod secret;
 pub mod server;
 pub mod sim;

@@ -48,6 +48,8 @@ const ORDINARY: &[&str] = &[
     "deflate_agreed",
     "deflating",
     "dropped_disconnected",
+    "encrypted",
+    "encryption_deferred",
     "frames_sent",
     "handed_off",
     "handshakes",
@@ -55,6 +57,8 @@ const ORDINARY: &[&str] = &[
     "joins",
     "jwks_fetches",
     "leaves",
+    "messages_decrypted",
+    "messages_encrypted",
     "messages_inflated",
     "messages_received",
     "outbox_bytes",
@@ -73,8 +77,8 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 7] =
-    ["clients", "conns", "deflating", "handshakes", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 8] =
+    ["clients", "conns", "deflating", "encrypted", "handshakes", "input_bytes", "outbox_bytes", "rooms"];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.

@@ -70,6 +70,7 @@ fn every_seed_agrees_with_the_model() {
         "handed_off",
         "handshake_timeouts",
         "auth_failed",
+        "messages_encrypted",
         "auth_expired",
         "auth_timeouts",
         "heartbeat_timeouts",

@@ -28,7 +28,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
-use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
+use shardcast_shard::{
+    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
+    ShardId, SlowConsumer,
+};
 use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 use tokio::runtime::Runtime;
@@ -439,6 +442,22 @@ fn compression(config: &Config) -> Compression {
     Compression::new(config.mounts.iter().map(least).collect())
 }
 
+fn encryption(mount: &config::Mount) -> Encryption {
+    Encryption {
+        mode: match mount.encryption {
+            config::Encryption::Off => EncryptionMode::Off,
+            config::Encryption::Optional => EncryptionMode::Optional,
+            config::Encryption::Required => EncryptionMode::Required,
+        },
+        inbound: match mount.encryption_inbound {
+            config::EncryptionInbound::Off => InboundEncryption::Off,
+            config::EncryptionInbound::Accepted => InboundEncryption::Accepted,
+            config::EncryptionInbound::Required => InboundEncryption::Required,
+        },
+        hkdf_info: mount.hkdf_info.as_str().into(),
+    }
+}
+
 fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
     let ms = |duration: Duration| duration.as_millis() as u64;
     let dialect = match mount.dialect {
@@ -450,6 +469,7 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
             heartbeat_timeout_ms: ms(mount.heartbeat_timeout),
             forward_messages: hooks.wants_messages(),
             tell_lifecycle: hooks.wants_lifecycle(),
+            encryption: encryption(mount),
         }),
     };
     Mount {

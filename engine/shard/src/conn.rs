@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use shardcast_wire::http::Upgrade;
-use shardcast_wire::ignis::ClientId;
+use shardcast_wire::ignis::{Cipher, ClientId};
 use shardcast_wire::message::Assembler;
 
 use crate::burst::{PathIndex, ROOT};
@@ -64,6 +64,8 @@ pub struct Conn {
     pub outbox: Option<Box<Outbox>>,
     /// What it has sent of late, where there are rates.
     pub rates: Option<Box<ConnRates>>,
+    /// What encrypts what it is sent, when it is encrypted.
+    pub cipher: Option<Box<Cipher>>,
     /// Rooms in the order of joining; the broadcast room is among them.
     pub memberships: Vec<Membership>,
     /// Start of the present phase or authentication state, ms.
@@ -132,6 +134,7 @@ impl Conn {
             head: None,
             outbox: None,
             rates: None,
+            cipher: None,
             memberships: Vec::new(),
             since_ms: now.ms,
             last_activity_ms: now.ms,
@@ -161,6 +164,11 @@ impl Conn {
         self.phase <= Phase::Open
     }
 
+    /// Whether messages go to it compressed. Ciphertext does not compress.
+    pub fn takes_deflated(&self) -> bool {
+        self.deflates && self.cipher.is_none()
+    }
+
     /// Whether it speaks its dialect and is let in.
     pub fn is_client(&self) -> bool {
         self.phase == Phase::Open && self.auth == Auth::Authenticated
@@ -172,7 +180,7 @@ impl Conn {
 const BLOCK_LEN: usize = 256;
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all seats are taken")]
+#[expect(clippy::large_enum_variant, reason = "a free seat is one that was taken: its size is spent already")]
 enum Seat {
     Taken(Conn),
     Free { generation: u32 },

@@ -93,6 +93,12 @@ counters! {
     messages_ignored,
     /// Messages before authentication, answered with an error.
     messages_unauthorized,
+    /// Messages of encrypted clients that were decrypted.
+    messages_decrypted,
+    /// Messages of encrypted clients that could not be decrypted, answered with an error.
+    messages_undecryptable,
+    /// Readable messages of clients that must encrypt, answered with an error.
+    messages_unencrypted,
     /// Rooms joined.
     joins,
     /// Rooms left.
@@ -119,6 +125,10 @@ counters! {
     frames_sent,
     /// Bytes handed to sockets.
     bytes_sent,
+    /// Messages encrypted, again if the socket was full.
+    messages_encrypted,
+    /// Bursts for an encrypted connection put off to the next turn, because this one had encrypted enough.
+    encryption_deferred,
     /// Messages dropped because the outbox was full.
     dropped_outbox_full,
     /// Messages dropped because the outboxes of the shard hold as much as they may.
@@ -145,7 +155,9 @@ counters! {
     handshakes,
     /// Connections authenticated (gauge).
     clients,
-    /// Connections open that agreed on permessage-deflate (gauge).
+    /// Clients that are encrypted (gauge).
+    encrypted,
+    /// Connections open that agreed on permessage-deflate and are not encrypted (gauge).
     deflating,
     /// Rooms with members, own-id rooms not counted (gauge).
     rooms,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shardcast_wire::close::CloseCode;
-use shardcast_wire::ignis::{ClientId, UserId};
+use shardcast_wire::ignis::{Agreement, ClientId, UserId};
 
 use crate::ids::{ClientRef, ConnId, MountId};
 
@@ -251,6 +251,8 @@ pub enum Verdict {
 pub enum AuthOutcome {
     /// Let in.
     Accepted(Identity),
+    /// Let in, and encrypted from `connected` on.
+    Encrypted(Identity, Box<Agreement>),
     /// The credentials are not good.
     Refused(RefusalReason),
     /// It could not be found out.

@@ -446,7 +446,7 @@ impl Shard {
         self.leave_head(id);
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         conn.phase = Phase::Gone;
-        let deflates = conn.deflates;
+        let deflates = conn.takes_deflated();
         let path = std::mem::replace(&mut conn.path, ROOT);
         if let Some(mut outbox) = conn.outbox.take() {
             self.counters.dropped_disconnected += u64::from(outbox.abandon(&mut self.ledger));

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
-use shardcast_wire::ignis::{ClientMessage, ROOM_NAME_UNITS_MAX, UserId, parse};
-use shardcast_wire::json;
+use shardcast_wire::ignis::encryption::Undecryptable;
+use shardcast_wire::ignis::{Cipher, ClientMessage, ROOM_NAME_UNITS_MAX, UserId, parse};
+use shardcast_wire::{frame, json};
 
 /// The text of a message.
 pub(super) fn run(data: &[u8]) {
@@ -22,6 +23,7 @@ pub(super) fn run(data: &[u8]) {
             assert_eq!(json::validate(data), Ok(*data), "what is asked about is JSON");
             check_user(data);
         }
+        ClientMessage::Encrypted { data } => check_encrypted(data),
         ClientMessage::Other { event } => {
             assert_eq!(json::validate(event), Ok(&**event), "what the hooks see is JSON");
             assert!(!json::is_falsy(event));
@@ -60,6 +62,9 @@ fn reference(text: &str) -> Option<ClientMessage<'_>> {
         }
         Some("join") => ClientMessage::Join { rooms: rooms().filter(may_be_asked_for).collect() },
         Some("leave") => ClientMessage::Leave { rooms: rooms().collect() },
+        Some("encrypted") => {
+            ClientMessage::Encrypted { data: raw.get("data").map_or("null", |data| data.get()) }
+        }
         Some(event) => ClientMessage::Other { event: Cow::Owned(json::quote(event)) },
         None => ClientMessage::Other { event: raw.get("event")?.get().into() },
     })
@@ -70,6 +75,19 @@ fn check_written_anew(event: &str, rooms: &[Cow<'_, str>], message: &ClientMessa
     let rooms: Vec<String> = rooms.iter().map(|room| json::quote(room)).collect();
     let text = format!(r#"{{"event":"{event}","data":{{"rooms":[{}]}}}}"#, rooms.join(","));
     assert_eq!(parse(&text), *message, "written anew");
+}
+
+/// Nobody knows the key, so nothing opens; and what is sealed under it does.
+fn check_encrypted(data: &str) {
+    assert_eq!(json::validate(data), Ok(data), "what is decrypted is JSON");
+    let mut cipher = Cipher::new(&[0x5a; 32], [0xff; 12]);
+    assert_eq!(cipher.open(data), Err(Undecryptable));
+    let mut frame = Vec::new();
+    cipher.seal(data.as_bytes(), &mut Vec::new(), &mut frame);
+    let (header_len, _) = frame::frame_len(&frame).expect("a whole frame");
+    let event = std::str::from_utf8(&frame[header_len..]).expect("text");
+    let ClientMessage::Encrypted { data: sealed } = parse(event) else { panic!("{event} is not encrypted") };
+    assert_eq!(cipher.open(sealed).as_deref(), Ok(data), "what was sealed");
 }
 
 /// A user's id has one spelling.

@@ -17,7 +17,7 @@ use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
 use super::secret::mask_url;
-use super::values::{Auto, Choice, Dialect, ProxyProtocol};
+use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, ProxyProtocol};
 use crate::auth::key::{Key, KeyError};
 use crate::auth::rules::{RULE_ROOMS_MAX, RULES_MAX};
 use crate::outbound::{self, UrlFault};
@@ -109,6 +109,9 @@ pub enum Rule {
         "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
     )]
     OutboxAboveTotal,
+    /// Encryption of a dialect without.
+    #[error("only the ignis dialect encrypts; remove this, or serve its clients on a mount of that dialect")]
+    EncryptionUnknown,
     /// More mounts than a connection can name.
     #[error("{0} mounts are more than {MOUNTS_MAX}")]
     MountsTooMany(usize),
@@ -221,6 +224,9 @@ pub enum Advice {
     /// A second mount of a dialect that backends publish to.
     #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
     IgnisAgain,
+    /// Something about encryption where nobody is encrypted.
+    #[error("has no effect unless the mount's clients can be encrypted: set encryption")]
+    EncryptionOff,
     /// More pinned shards than cores.
     #[error(
         "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
@@ -284,6 +290,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
         check_rooms(config, index, mount, &mut findings);
         check_origins(config, index, mount, &mut findings);
         check_outbox(config, index, mount, &mut findings);
+        check_encryption(index, mount, &mut findings);
     }
     findings
 }
@@ -520,6 +527,15 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
         if *times == 2 && !room.is_empty() {
             refuse(Rule::RoomTwice(room.clone()));
         }
+    }
+}
+
+fn check_encryption(index: usize, mount: &Mount, findings: &mut Findings) {
+    if mount.encryption != Encryption::Off && mount.dialect != Dialect::Ignis {
+        findings.refuse(Mount::NAME, index, "encryption", Rule::EncryptionUnknown);
+    }
+    if mount.encryption == Encryption::Off && mount.encryption_inbound != EncryptionInbound::Off {
+        findings.advise(Mount::NAME, index, "encryption_inbound", Advice::EncryptionOff);
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shardcast_wire::ignis::encryption::HKDF_INFO;
 use shardcast_wire::origin::OriginPattern;
 
 use super::codec::{
@@ -16,9 +17,9 @@ use super::codec::{
 use super::key::{Key, Rows, Section};
 use super::traffic::{Network, Origin, Per, Rate};
 use super::{
-    AuditEvent, Auto, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel,
-    ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret, SecretEncoding, SlowConsumer,
-    UserId,
+    AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver, JwtAlgorithm,
+    LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret,
+    SecretEncoding, SlowConsumer, UserId,
 };
 
 const KIB: usize = 1 << 10;
@@ -513,6 +514,14 @@ settings! {
         compression: bool as Switch = false;
         /// Shortest frame that is compressed; shorter ones go out plain.
         compression_bytes_min: usize as Bytes [1..=MIB] = 256;
+        /// Which clients get their messages encrypted (Ignis' own scheme: ECDH on P-256, AES-256-GCM), on top of
+        /// TLS, which it does not replace: who can change what passes can change the keys as well. Each message
+        /// is encrypted for each of them, which costs a shard about as much as sending it.
+        encryption: Encryption as Name<Encryption> = Encryption::Off;
+        /// What becomes of `encrypted` events that encrypted clients send. That one comes again is not noticed.
+        encryption_inbound: EncryptionInbound as Name<EncryptionInbound> = EncryptionInbound::Off;
+        /// The `info` of the key derivation (HKDF); clients must use the same.
+        hkdf_info: String as Text = HKDF_INFO.to_owned();
         /// How long a connection may be silent before it is closed; `"0s"` turns this off.
         idle_timeout: Option<Duration> as Optional<Span> [secs(1)..=secs(960)] = Some(secs(60));
         /// Whether the server pings a silent connection before `idle_timeout`, so that only dead ones are closed.

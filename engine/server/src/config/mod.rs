@@ -34,8 +34,8 @@ pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
 pub use traffic::Rate;
 pub use values::{
-    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel,
-    ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, UserId,
+    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, UserId,
 };
 
 /// Everything that can be set, typed and within bounds.

@@ -186,6 +186,30 @@ pub struct ClaimCondition {
     pub value: String,
 }
 
+choices! {
+    /// Which clients of a mount get their messages encrypted.
+    pub enum Encryption {
+        /// None.
+        Off = "off",
+        /// Those that send a `publicKey` when they authenticate.
+        Optional = "optional",
+        /// All; a client that sends no `publicKey` is closed with 4004.
+        Required = "required",
+    }
+}
+
+choices! {
+    /// What becomes of `encrypted` events that encrypted clients send.
+    pub enum EncryptionInbound {
+        /// They are messages like any other, as with Ignis, which decrypts nothing.
+        Off = "off",
+        /// They are decrypted and handled as the message within; readable messages are taken too.
+        Accepted = "accepted",
+        /// The same, and of readable messages only heartbeats are taken.
+        Required = "required",
+    }
+}
+
 /// A number, or "auto": chosen at start from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auto<T> {

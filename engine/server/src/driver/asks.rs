@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
-use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
+use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardConfig, ShardId, Verdict};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::key_exchange;
 use crate::audit::{Audit, Event, Kind, Rooms};
 use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
@@ -70,6 +71,8 @@ impl Later {
 /// Asks for one shard.
 pub(super) struct Asker {
     pub(super) shard: ShardId,
+    /// Says which mounts encrypt.
+    pub(super) config: Arc<ShardConfig>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) later: Later,
     /// Where late verdicts come home.
@@ -88,6 +91,8 @@ impl Asker {
         match question {
             Question::Authenticate { data } => {
                 let answer = self.guard(|| hooks.authenticate(&client, &data));
+                let encryption = key_exchange::settings(&self.config, mount);
+                let answer = answer.map(|answer| key_exchange::after(answer, encryption, &data));
                 let audit = self.audit.clone();
                 self.settle(answer, AuthOutcome::Failed, move |outcome| {
                     record_outcome(&audit, &client, &outcome);
@@ -173,7 +178,7 @@ impl Asker {
 fn record_outcome(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
     let who = || audit.who(client);
     let reason = match outcome {
-        AuthOutcome::Accepted(identity) => {
+        AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _) => {
             let who = || who().being(identity.user.as_ref());
             return audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
         }

@@ -182,6 +182,9 @@ impl Core {
             }
         }
         self.run_effects();
+        if self.shard.wants_turn() {
+            self.mail.ring();
+        }
     }
 
     pub(super) fn is_drained(&self) -> bool {

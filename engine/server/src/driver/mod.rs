@@ -9,6 +9,7 @@ mod asks;
 mod clock;
 mod core;
 pub mod files;
+mod key_exchange;
 pub mod listener;
 mod pace;
 mod readiness;
@@ -136,6 +137,7 @@ impl ShardThread {
             admission: self.admission.clone(),
             asker: Asker {
                 shard: self.id,
+                config: self.config.clone(),
                 hooks: self.hooks.clone(),
                 later: self.later.clone(),
                 home: self.home.clone(),

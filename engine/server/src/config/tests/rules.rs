@@ -65,6 +65,7 @@ fn rules_across_values_are_enforced() {
         (&tokens(&["\"\""]), "auth.tokens.0.token: missing or empty"),
         ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
         (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
+        ("[[mounts]]\ndialect = \"echo\"\nencryption = \"required\"", "only the ignis dialect encrypts"),
     ];
     for (text, expected) in cases {
         let found = refused(text);
@@ -108,6 +109,7 @@ fn doubtful_settings_are_warned_of() {
             "every address is a trusted proxy",
         ),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
+        (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
     ];
     for (text, expected) in cases {
         let found = warnings(text);
