@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use shardcast_shard::address::Addresses;
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
+use shardcast_shard::rates::RateLimits;
 use shardcast_shard::{
     Ask, ClientRef, ConnId, Dialect, Effect, Encryption, Identity, IgnisSettings, Mail, Mount, MountId, Now,
     Question, Shard, ShardConfig, ShardId, SlowConsumer, Verdict,
 };
 use shardcast_wire::ignis::encryption::{Agreement, Entropy, HKDF_INFO, agree};
+use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 
 use crate::messages;
@@ -216,6 +219,7 @@ fn config() -> ShardConfig {
     };
     ShardConfig {
         conns_max: 1_000_000,
+        handshakes_max: 1_000_000,
         outbox_bytes_total_max: 1 << 30,
         input_bytes_total_max: 1 << 30,
         rooms_per_conn_max: 1_000,
@@ -224,9 +228,13 @@ fn config() -> ShardConfig {
         handshake_timeout_ms: 10_000,
         close_timeout_ms: 2_000,
         head: http::HeadLimits::default(),
+        addresses: Addresses::default(),
+        counts_addresses: false,
+        rates: RateLimits::default(),
         mounts: vec![Mount {
             path: "/ws".to_owned(),
             dialect: Dialect::Ignis(ignis),
+            origins: Origins::default(),
             compression: false,
             messages: message::Limits { message_bytes_max: 131_072, fragments_max: 1_024 },
             outbox_bytes_max: 16 << 20,

@@ -52,6 +52,7 @@ const ORDINARY: &[&str] = &[
     "encryption_deferred",
     "frames_sent",
     "handed_off",
+    "handshakes",
     "input_bytes",
     "joins",
     "jwks_fetches",
@@ -62,6 +63,7 @@ const ORDINARY: &[&str] = &[
     "messages_received",
     "outbox_bytes",
     "pings_sent",
+    "proxied",
     "published",
     "redis_own",
     "redis_published",
@@ -75,8 +77,8 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 7] =
-    ["clients", "conns", "deflating", "encrypted", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 8] =
+    ["clients", "conns", "deflating", "encrypted", "handshakes", "input_bytes", "outbox_bytes", "rooms"];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.
@@ -350,7 +352,7 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 }
 
 /// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`,
-/// `auth_refused.<reason>`, and the process' own.
+/// `auth_refused.<reason>`, `refused_heads.<reason>`, and the process' own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counts(BTreeMap<String, u64>);
 
@@ -368,6 +370,9 @@ impl Counts {
             for reason in RefusalReason::ALL {
                 let name = format!("auth_refused.{}", reason.name());
                 *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
+            }
+            for (reason, value) in shard.refused_heads() {
+                *counts.entry(format!("refused_heads.{reason}")).or_default() += value;
             }
         }
         for (name, counter) in process_counters(process).into_iter().chain(auth_counters(auth)) {
@@ -397,7 +402,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 16] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 19] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -411,6 +416,9 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         hooks_panicked,
         hooks_timed_out,
         accepts_shed,
+        accepts_delayed,
+        shed_memory,
+        shed_address,
         hand_offs_refused,
         shards_restarted,
         joins_refused_policy,
@@ -429,6 +437,9 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("hooks_panicked", hooks_panicked),
         ("hooks_timed_out", hooks_timed_out),
         ("accepts_shed", accepts_shed),
+        ("accepts_delayed", accepts_delayed),
+        ("shed_memory", shed_memory),
+        ("shed_address", shed_address),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
         ("joins_refused_policy", joins_refused_policy),

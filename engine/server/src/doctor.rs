@@ -8,7 +8,7 @@ mod network;
 mod process;
 pub mod ring;
 mod security;
-mod system;
+pub(crate) mod system;
 
 use std::fmt::Write as _;
 

@@ -4,6 +4,7 @@
 //! [`threads`] is the page where all threads and queues are wired.
 #![warn(unreachable_pub)]
 
+pub mod admission;
 pub mod audit;
 pub mod auth;
 pub mod cli;
@@ -19,6 +20,7 @@ pub mod logs;
 pub mod mailbox;
 pub mod outbound;
 pub mod policy;
+mod pressure;
 pub mod redis;
 pub mod router;
 pub mod serve;

@@ -32,6 +32,12 @@ pub struct ProcessCounters {
     pub hooks_timed_out: AtomicU64,
     /// Connections refused because the process had no file descriptor or memory left.
     pub accepts_shed: AtomicU64,
+    /// Times that accepting waited because of accepts_per_second_max.
+    pub accepts_delayed: AtomicU64,
+    /// Connections refused because the process takes memory_bytes_max.
+    pub shed_memory: AtomicU64,
+    /// Connections refused at accept because their address holds connections_per_address_max.
+    pub shed_address: AtomicU64,
     /// Connections given to the control plane that it could not take.
     pub hand_offs_refused: AtomicU64,
     /// Shards restarted after a panic.
@@ -98,6 +104,10 @@ pub struct Status {
     pub shards: Vec<ShardStatus>,
     /// A stop was asked for.
     pub draining: AtomicBool,
+    /// Memory of the process from which on new connections are shed, bytes; 0 is none.
+    pub memory_bytes_max: AtomicU64,
+    /// The process takes that much.
+    pub memory_pressure: AtomicBool,
 }
 
 impl Status {
@@ -110,6 +120,8 @@ impl Status {
             auth: Arc::default(),
             shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
             draining: AtomicBool::new(false),
+            memory_bytes_max: AtomicU64::new(0),
+            memory_pressure: AtomicBool::new(false),
         }
     }
 

@@ -27,14 +27,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use shardcast_shard::rates::{Rate, RateLimits, Rates};
 use shardcast_shard::{
     Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
     ShardId, SlowConsumer,
 };
+use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use crate::admission::{Admission, addresses};
 use crate::audit::{self, Audit, AuditError};
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
@@ -44,6 +47,7 @@ use crate::driver::{Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
+use crate::pressure;
 use crate::redis;
 use crate::router::Router;
 use crate::status::Status;
@@ -125,6 +129,7 @@ impl Server {
         let mut status = Status::new(Instant::now(), io.name(), shard_count);
         status.auth = hooks.status().unwrap_or_default();
         let status = Arc::new(status);
+        status.memory_bytes_max.store(pressure::bytes_max(&config.limits).unwrap_or(0), Ordering::Release);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
         let listeners = bind_all(&config.server.listen, shard_count)?;
         let addresses = listeners[0].iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -161,10 +166,12 @@ impl Server {
         if let Some(background) = hooks.background() {
             auth.spawn(background);
         }
+        let admission = Arc::new(admission(config, &shard_config));
         let control = Arc::new(Settings::new(config));
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
-            spawn("sc-control", move || run_control(serve, auth))?
+            let pressure = pressure::watch(engine.status().clone());
+            spawn("sc-control", move || run_control(serve, auth, pressure))?
         };
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
@@ -177,6 +184,7 @@ impl Server {
                 mail,
                 home,
                 engine: engine.clone(),
+                admission: admission.clone(),
                 hooks: hooks.clone(),
                 later: later.clone(),
                 hand_offs: hand_offs.clone(),
@@ -365,21 +373,32 @@ fn auth_threads(config: &Config, machine: &Machine) -> Result<Runtime, StartErro
     builder.build().map_err(|source| StartError::Resources { what: "the threads for authentication", source })
 }
 
-/// The control thread. It ends last of those that take part in answers, and lets go of the `sc-auth` threads.
-fn run_control(serve: impl Future<Output = ()>, auth: Runtime) {
+/// The control thread: HTTP, and a look at the memory now and then. It ends last of those that take part in answers, and
+/// lets go of the `sc-auth` threads.
+fn run_control(
+    serve: impl Future<Output = ()>,
+    auth: Runtime,
+    pressure: impl Future<Output = ()> + Send + 'static,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
-    runtime.block_on(serve);
+    runtime.block_on(async move {
+        tokio::spawn(pressure);
+        serve.await;
+    });
     auth.shutdown_background();
 }
 
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {
     let limits = &config.limits;
     // The kernel spreads connections by hash, so a shard gets some more than its share.
-    let conns = config.connections_max(machine);
-    let conns_max = if shards == 1 { conns } else { conns.div_ceil(shards) * 5 / 4 };
+    let share = |count: usize| {
+        let share = if shards == 1 { count } else { count.div_ceil(shards) * 5 / 4 };
+        u32::try_from(share).unwrap_or(u32::MAX)
+    };
     ShardConfig {
-        conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
+        conns_max: share(config.connections_max(machine)),
+        handshakes_max: share(config.handshakes_max(machine)),
         outbox_bytes_total_max: limits.outbox_bytes_total_max / shards,
         input_bytes_total_max: limits.input_bytes_total_max / shards,
         rooms_per_conn_max: limits.rooms_per_connection_max,
@@ -388,8 +407,34 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
         close_timeout_ms: config.server.close_timeout.as_millis() as u64,
         head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },
+        addresses: addresses(config),
+        counts_addresses: limits.connections_per_address_max.is_some(),
+        rates: rates(&config.rates),
         mounts: config.mounts.iter().map(|m| mount(m, hooks)).collect(),
     }
+}
+
+fn rates(rates: &config::Rates) -> RateLimits {
+    let rate = |rate: Option<config::Rate>| {
+        rate.map(|rate| Rate::new(rate.amount as u64, rate.period, rate.burst.unwrap_or(rate.amount) as u64))
+    };
+    let scope =
+        |messages, bytes, joins| Rates { messages: rate(messages), bytes: rate(bytes), joins: rate(joins) };
+    RateLimits {
+        connection: scope(rates.connection_messages, rates.connection_bytes, rates.connection_joins),
+        user: scope(rates.user_messages, rates.user_bytes, rates.user_joins),
+        address: scope(rates.address_messages, rates.address_bytes, rates.address_joins),
+        refusals_max: u32::try_from(rates.refusals_max).unwrap_or(u32::MAX),
+    }
+}
+
+fn admission(config: &Config, shard: &ShardConfig) -> Admission {
+    Admission::new(
+        shard.addresses.clone(),
+        config.limits.connections_per_address_max,
+        config.limits.connections_per_user_max,
+        config.server.accepts_per_second_max,
+    )
 }
 
 fn compression(config: &Config) -> Compression {
@@ -430,6 +475,7 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
     Mount {
         path: mount.path.clone(),
         dialect,
+        origins: Origins { allowed: mount.origins.clone(), required: mount.origin_required },
         compression: mount.compression,
         messages: message::Limits {
             message_bytes_max: mount.message_bytes_max,

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use shardcast_wire::http::Upgrade;
 use shardcast_wire::ignis::{Cipher, ClientId};
 use shardcast_wire::message::Assembler;
 
@@ -13,6 +14,7 @@ use crate::burst::{PathIndex, ROOT};
 use crate::event::{Identity, Now};
 use crate::ids::{ConnId, MountId};
 use crate::outbox::Outbox;
+use crate::rates::ConnRates;
 use crate::rooms::Membership;
 use crate::timers::UNARMED;
 
@@ -50,7 +52,7 @@ pub enum Auth {
 pub struct Conn {
     /// Its id, given at accept.
     pub client_id: ClientId,
-    /// Where it comes from.
+    /// Where it comes from: the peer, or whom a proxy spoke for.
     pub address: IpAddr,
     /// What authentication said.
     pub identity: Identity,
@@ -62,6 +64,8 @@ pub struct Conn {
     pub outbox: Option<Box<Outbox>>,
     /// What encrypts what it is sent, when it is encrypted.
     pub cipher: Option<Box<Cipher>>,
+    /// What it has sent of late, where there are rates.
+    pub rates: Option<Box<ConnRates>>,
     /// Rooms in the order of joining; the broadcast room is among them.
     pub memberships: Vec<Membership>,
     /// Start of the present phase or authentication state, ms.
@@ -103,15 +107,20 @@ pub struct Conn {
     pub ping_out: bool,
     /// It agreed on permessage-deflate.
     pub deflates: bool,
+    /// Its PROXY header has not come yet.
+    pub awaits_proxy_header: bool,
 }
 
-/// A request head that came in pieces.
+/// What is kept of a connection before it is open: a PROXY header or request head that came in pieces, and an
+/// upgrade that waits for a word about its address.
 #[derive(Debug, Default)]
 pub struct HeadBuffer {
     /// What has come, from the first byte.
     pub bytes: Vec<u8>,
     /// How far the end of the head has been searched for.
     pub searched: usize,
+    /// The upgrade, once the head is complete.
+    pub upgrade: Option<(MountId, Upgrade)>,
 }
 
 impl Conn {
@@ -125,6 +134,7 @@ impl Conn {
             head: None,
             outbox: None,
             cipher: None,
+            rates: None,
             memberships: Vec::new(),
             since_ms: now.ms,
             last_activity_ms: now.ms,
@@ -145,6 +155,7 @@ impl Conn {
             peer_done: false,
             ping_out: false,
             deflates: false,
+            awaits_proxy_header: false,
         }
     }
 
@@ -169,7 +180,7 @@ impl Conn {
 const BLOCK_LEN: usize = 256;
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a free seat is one that was taken: its size is spent already")]
+#[expect(clippy::large_enum_variant, reason = "nearly all seats are taken")]
 enum Seat {
     Taken(Conn),
     Free { generation: u32 },

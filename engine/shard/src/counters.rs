@@ -1,5 +1,6 @@
 //! Plain counters, one set a shard; the driver publishes snapshots.
 
+use shardcast_wire::http::{HeadError, Refusal};
 use shardcast_wire::message::Violation;
 
 use crate::event::RefusalReason;
@@ -14,6 +15,8 @@ macro_rules! counters {
             pub violations: [u64; Violation::COUNT],
             /// Authentications refused by the hooks, by [`RefusalReason::index`].
             pub auth_refused: [u64; RefusalReason::COUNT],
+            /// Request heads refused, by [`HeadError::index`], and after those by [`Refusal::index`].
+            pub refused_heads: [u64; HeadError::COUNT + Refusal::COUNT],
         }
 
         impl Counters {
@@ -25,6 +28,12 @@ macro_rules! counters {
             pub fn values(&self) -> [u64; Self::FIELDS.len()] {
                 [$(self.$name,)+]
             }
+
+            /// The request heads refused, with the name of each reason.
+            pub fn refused_heads(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let names = HeadError::ALL.map(HeadError::name).into_iter();
+                names.chain(Refusal::ALL.map(Refusal::name)).zip(self.refused_heads)
+            }
         }
     };
 }
@@ -34,6 +43,8 @@ counters! {
     accepted,
     /// Connections shed because the shard is full.
     shed_full,
+    /// Connections shed because too many have not finished their handshake.
+    shed_handshakes,
     /// Connections closed because incomplete messages took all the memory they may.
     shed_input,
     /// WebSocket upgrades answered with 101.
@@ -42,8 +53,12 @@ counters! {
     deflate_agreed,
     /// Requests that were not upgrades, given to the control plane.
     handed_off,
-    /// Request heads refused: malformed, too large, or not a valid upgrade.
-    refused_heads,
+    /// PROXY protocol headers read.
+    proxied,
+    /// Connections closed because they did not begin with a PROXY protocol header.
+    proxy_malformed,
+    /// Connections refused because PROXY protocol is required and their address is no trusted proxy's.
+    proxy_untrusted,
     /// Request heads that did not end within handshake_timeout.
     handshake_timeouts,
     /// Authentications that let the client in.
@@ -52,6 +67,8 @@ counters! {
     auth_failed,
     /// Clients closed because what they authenticated with expired.
     auth_expired,
+    /// Authentications refused because the user holds connections_per_user_max connections.
+    auth_refused_user_limit,
     /// Clients closed because they did not authenticate in time.
     auth_timeouts,
     /// Authenticate messages on a connection that already sent one.
@@ -92,6 +109,16 @@ counters! {
     joins_refused_rooms_max,
     /// Questions ignored because the connection has asks_per_connection_max open.
     asks_refused_limit,
+    /// Messages, pings and joins ignored because the connection sends more than its rates allow.
+    rate_refused_connection,
+    /// Messages, pings and joins ignored because the user sends more than its rates allow.
+    rate_refused_user,
+    /// Messages, pings and joins ignored because the address sends more than its rates allow.
+    rate_refused_address,
+    /// Connections closed because they went on sending more than their rates allow.
+    rate_closed,
+    /// Messages not held to the rates of their user or address because the shard keeps as many as it may.
+    rate_keys_full,
     /// Messages published to rooms, users, clients or everyone on this shard.
     published,
     /// Frames handed to sockets in full, of all kinds.
@@ -124,6 +151,8 @@ counters! {
     turns,
     /// Connections held, all phases (gauge).
     conns,
+    /// Connections without a complete request head (gauge).
+    handshakes,
     /// Connections authenticated (gauge).
     clients,
     /// Clients that are encrypted (gauge).

@@ -13,10 +13,16 @@ use crate::conn::{Auth, Conn, NEVER_MS, Phase};
 use crate::event::{AuthOutcome, Effect, Identity, Now, Question, RefusalReason, Verdict};
 use crate::ids::ConnId;
 use crate::limits::{Dialect, IgnisSettings, InboundEncryption};
+use crate::rates::{Amount, Charge};
 use crate::shard::Shard;
 
 /// A text or binary message (`ignis.md` §2: both are text).
 pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: Inbound<'_>) {
+    let Some(conn) = shard.conns.get_mut(id) else { return };
+    conn.last_activity_ms = now.ms;
+    if !may_send(shard, now, id, &Amount::of(&message)) {
+        return;
+    }
     let text = match message {
         Inbound::Text(text) => text,
         Inbound::Binary(data) => match data {
@@ -25,8 +31,6 @@ pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: I
         },
         Inbound::Ping(_) | Inbound::Pong(_) | Inbound::Close(_) => return,
     };
-    let Some(conn) = shard.conns.get_mut(id) else { return };
-    conn.last_activity_ms = now.ms;
     handle_text(shard, now, id, &text, false);
 }
 
@@ -58,7 +62,7 @@ fn handle_text(shard: &mut Shard, now: Now, id: ConnId, text: &str, decrypted: b
             send_error(shard, id, ErrorText::NotAuthenticated);
         }
         ClientMessage::Join { rooms } if rooms.is_empty() => shard.counters.messages_ignored += 1,
-        ClientMessage::Join { rooms } => ask_to_join(shard, id, rooms),
+        ClientMessage::Join { rooms } => ask_to_join(shard, now, id, rooms),
         ClientMessage::Leave { rooms } => {
             for room in rooms {
                 shard.leave(id, &room);
@@ -119,6 +123,15 @@ fn settings<'a>(shard: &'a Shard, conn: &Conn) -> &'a IgnisSettings {
     }
 }
 
+/// Whether a client may do what it asks for; if not it is told, once in a while.
+fn may_send(shard: &mut Shard, now: Now, id: ConnId, amount: &Amount) -> bool {
+    let charge = shard.charge(now, id, amount);
+    if charge == (Charge::Refused { tell: true }) {
+        send_error(shard, id, ErrorText::RateLimitExceeded);
+    }
+    charge == Charge::Granted
+}
+
 fn send_error(shard: &mut Shard, id: ConnId, text: ErrorText) {
     // A client that is not let in yet has no key.
     let is_client = shard.conns.get(id).is_some_and(Conn::is_client);
@@ -164,6 +177,11 @@ fn conclude(shard: &mut Shard, now: Now, id: ConnId, outcome: AuthOutcome) {
             };
             send_error(shard, id, text);
             shard.close(now, id, code);
+        }
+        AuthOutcome::TooManyConnections => {
+            shard.counters.auth_refused_user_limit += 1;
+            send_error(shard, id, ErrorText::TooManyConnections);
+            shard.close(now, id, &close::TOO_MANY_CONNECTIONS);
         }
         AuthOutcome::Failed => {
             shard.counters.auth_failed += 1;
@@ -220,13 +238,18 @@ fn encrypt(shard: &mut Shard, id: ConnId, agreement: &Agreement) {
     shard.counters.encrypted += 1;
 }
 
-fn ask_to_join(shard: &mut Shard, id: ConnId, rooms: Vec<Cow<'_, str>>) {
+fn ask_to_join(shard: &mut Shard, now: Now, id: ConnId, rooms: Vec<Cow<'_, str>>) {
     let asks_max = shard.config.asks_per_conn_max;
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     if conn.asks >= asks_max {
         shard.counters.asks_refused_limit += 1;
         return;
     }
+    let joins = rooms.len() as u64;
+    if !may_send(shard, now, id, &Amount { joins, ..Amount::default() }) {
+        return;
+    }
+    let conn = shard.conns.get_mut(id).expect("it may go on");
     conn.asks += 1;
     shard.ask(id, Question::ValidateRooms { rooms: rooms.into_iter().map(Cow::into_owned).collect() });
     shard.asked = true;

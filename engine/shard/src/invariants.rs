@@ -33,6 +33,8 @@ impl Shard {
         self.flush.sealing.audit();
         self.check_counts();
         self.check_deflating();
+        let handshakes = self.conns.iter().filter(|(_, conn)| conn.phase == Phase::Head).count();
+        assert_eq!(self.handshakes as usize, handshakes, "connections without a request head");
     }
 
     fn check_memberships(&self, id: ConnId, conn: &Conn) {

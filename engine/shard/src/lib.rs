@@ -8,11 +8,12 @@
 //!
 //! Where things live: [`conn`] one connection, [`rooms`] who is in which room, [`burst`] what a turn sends
 //! and to whom, [`sealing`] the same for encrypted connections, [`outbox`] what a socket has not taken yet,
-//! [`timers`] the wheel, [`event`] what goes in
-//! and out, [`limits`] every bound. The dialects are `ignis` and `echo`.
+//! [`timers`] the wheel, [`event`] what goes in and out, [`limits`] every bound, [`address`] and [`rates`] those of
+//! addresses and users. The dialects are `ignis` and `echo`.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
+pub mod address;
 pub mod burst;
 pub mod conn;
 pub mod counters;
@@ -28,7 +29,9 @@ mod invariants;
 pub mod limits;
 mod membership;
 pub mod outbox;
+mod preface;
 mod publish;
+pub mod rates;
 pub mod rooms;
 pub mod sealing;
 mod shard;

@@ -6,14 +6,19 @@ use std::sync::Arc;
 use shardcast_wire::http::HeadLimits;
 use shardcast_wire::ignis::encryption;
 use shardcast_wire::message;
+use shardcast_wire::origin::Origins;
 
+use crate::address::Addresses;
 use crate::ids::ShardId;
+use crate::rates::RateLimits;
 
 /// What a shard is told at its start. Shared by all shards of the process.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
     /// Connections this shard may hold; one more is shed.
     pub conns_max: u32,
+    /// Of these, how many may be without a complete request head; one more is shed.
+    pub handshakes_max: u32,
     /// Bytes that all outboxes of this shard may keep alive together.
     pub outbox_bytes_total_max: usize,
     /// Bytes of incomplete request heads and messages this shard may hold; the connection that crosses it is
@@ -31,6 +36,13 @@ pub struct ShardConfig {
     pub close_timeout_ms: u64,
     /// Bounds of a request head.
     pub head: HeadLimits,
+    /// Where connections come from, and whose word is taken for it.
+    pub addresses: Addresses,
+    /// Whether the connections of an address are limited, so that one that came through a proxy must be asked about
+    /// ([`crate::Effect::CountAddress`]).
+    pub counts_addresses: bool,
+    /// How much connections, users and addresses may send.
+    pub rates: RateLimits,
     /// What answers on which path; a `MountId` is an index into it.
     pub mounts: Vec<Mount>,
 }
@@ -42,6 +54,8 @@ pub struct Mount {
     pub path: String,
     /// The protocol spoken.
     pub dialect: Dialect,
+    /// Which pages may connect.
+    pub origins: Origins,
     /// Whether an offer of permessage-deflate is accepted.
     pub compression: bool,
     /// Bounds of one inbound message.

@@ -130,7 +130,7 @@ impl Shard {
         if was_client {
             self.counters.clients -= 1;
             self.counters.encrypted -= u64::from(is_encrypted);
-            self.effects.push_back(Effect::ClientDown { client_id });
+            self.effects.push_back(Effect::ClientDown { client_id, conn: id });
             if let Some(user) = user
                 && self.users.remove(mount, &user, id.slot)
             {

@@ -57,6 +57,8 @@ pub struct Summary {
     pub fault_done: bool,
     /// Authentications refused, for all reasons.
     pub auth_refused: u64,
+    /// Request heads refused.
+    pub refused_heads: u64,
     /// Sums of the shards' counters, in the order of [`Counters::FIELDS`].
     pub counters: Vec<u64>,
 }
@@ -70,6 +72,7 @@ impl Summary {
         self.frames_heard += other.frames_heard;
         self.letters_refused += other.letters_refused;
         self.auth_refused += other.auth_refused;
+        self.refused_heads += other.refused_heads;
         self.counters.resize(Counters::FIELDS.len(), 0);
         self.counters.iter_mut().zip(&other.counters).for_each(|(sum, value)| *sum += value);
     }
@@ -89,6 +92,7 @@ impl Summary {
             letters_refused: totals.letters_refused,
             auth_refused: totals.auth_refused,
             fault_done: totals.fault_done,
+            refused_heads: totals.refused_heads,
             counters: totals.counters,
         }
     }

@@ -77,7 +77,7 @@ pub enum Event {
     /// A request to the API came without a key that opens it.
     ApiRefused {
         /// Where it came from.
-        address: Option<IpAddr>,
+        address: IpAddr,
         /// Of the request.
         method: String,
         /// Of the request, without its query.
@@ -91,7 +91,7 @@ pub enum Event {
         #[serde(flatten)]
         whom: Kicked,
         /// Where the request came from.
-        address: Option<IpAddr>,
+        address: IpAddr,
         /// Which of `api.key` it came with, from 1; `null` in dev mode without keys.
         key: Option<usize>,
         /// `accepted`, `unknown_client`, `unknown_user`, `shard_busy`.
@@ -112,12 +112,12 @@ pub enum Event {
 
 impl Event {
     /// A request that was refused for its key.
-    pub fn api_refused(address: Option<IpAddr>, method: &str, path: &str, reason: &'static str) -> Self {
+    pub fn api_refused(address: IpAddr, method: &str, path: &str, reason: &'static str) -> Self {
         Self::ApiRefused { address, method: cut(method), path: cut(path), reason }
     }
 
     /// A client that a backend closed, or tried to.
-    pub fn kick(whom: Kicked, address: Option<IpAddr>, key: Option<usize>, outcome: &'static str) -> Self {
+    pub fn kick(whom: Kicked, address: IpAddr, key: Option<usize>, outcome: &'static str) -> Self {
         Self::Kick { whom, address, key: key.map(|index| index + 1), outcome }
     }
 
@@ -166,7 +166,7 @@ pub struct Who {
 
 impl Who {
     pub(super) fn new(client: &Client, mount: Arc<str>) -> Self {
-        let address = super::address(client.address);
+        let address = client.address.to_canonical();
         let user = client.identity.user.as_ref().map(User::new);
         Self { client: text(client.id), address, mount, user }
     }

@@ -65,6 +65,8 @@ impl Formatter for Ascii {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn line(event: &Event) -> String {
@@ -92,7 +94,7 @@ mod tests {
             "😀é",
         ];
         for text in nasty {
-            let line = line(&Event::api_refused(None, "GET", text, "key_missing"));
+            let line = line(&Event::api_refused(Ipv4Addr::LOCALHOST.into(), "GET", text, "key_missing"));
             let (body, end) = line.split_at(line.len() - 1);
             assert_eq!(end, "\n");
             assert!(body.bytes().all(|byte| matches!(byte, 0x20..=0x7e)), "{body:?}");

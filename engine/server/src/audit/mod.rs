@@ -10,7 +10,6 @@ mod line;
 mod writer;
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -248,9 +247,4 @@ fn is_by_strangers(kind: Kind) -> bool {
         Kind::AuthRefused | Kind::AuthAccepted | Kind::JoinRefused | Kind::ApiRefused => true,
         Kind::Kick | Kind::Reload | Kind::Start | Kind::Drain | Kind::Stop => false,
     }
-}
-
-/// The address as events show it: an IPv4 address that came in over IPv6 is one of IPv4.
-pub fn address(address: IpAddr) -> IpAddr {
-    address.to_canonical()
 }

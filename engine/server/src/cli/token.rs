@@ -57,7 +57,7 @@ Keys of auth.jwt.jwks are fetched for it. Exit code 0 when the token is good and
 const CHECK_EXAMPLES: &str = "\
 Examples:
   shardcast token check eyJhbGciOi...
-  shardcast token make --sub u1 | shardcast token check - --room user:u1 --room chat";
+  cat token.txt | shardcast token check - --room user:u1 --room chat";
 
 /// Arguments of `token`.
 #[derive(Args)]
@@ -72,7 +72,7 @@ pub struct TokenArgs {
 pub enum TokenCommand {
     /// Make a token and print it
     #[command(long_about = MAKE_ABOUT, after_help = MAKE_EXAMPLES)]
-    Make(MakeArgs),
+    Make(Box<MakeArgs>),
     /// Say what the server makes of a token, and why
     #[command(long_about = CHECK_ABOUT, after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),

@@ -17,7 +17,7 @@ use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
 use super::secret::mask_url;
-use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound};
+use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, ProxyProtocol};
 use crate::auth::key::{Key, KeyError};
 use crate::auth::rules::{RULE_ROOMS_MAX, RULES_MAX};
 use crate::outbound::{self, UrlFault};
@@ -150,6 +150,12 @@ pub enum Rule {
     /// More rules, or more rooms in one, than are looked through for every join.
     #[error("{0} are more than {1}")]
     RulesTooMany(usize, usize),
+    /// Nobody could connect.
+    #[error("no proxy is trusted, so nobody could connect; list the proxies in server.trusted_proxies")]
+    ProxiesMissing,
+    /// A header that no request can have.
+    #[error("{0:?} is no name of a header")]
+    HeaderName(String),
     /// A token that is empty or missing.
     #[error("missing or empty; give every [[auth.tokens]] table a token")]
     TokenEmpty,
@@ -205,6 +211,16 @@ pub enum Advice {
     /// An audit log that is required and has no file.
     #[error("has no effect without audit.file")]
     AuditNowhere,
+    /// Every web page may connect, and others can reach the listener.
+    #[error(
+        "{0} can be reached from other machines, and every web page may connect; list the pages' origins"
+    )]
+    OriginsOpen(SocketAddr),
+    /// Everybody is a proxy.
+    #[error(
+        "every address is a trusted proxy, so that clients can name whatever address they like; list your proxies"
+    )]
+    ProxiesEveryone,
     /// A second mount of a dialect that backends publish to.
     #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
     IgnisAgain,
@@ -262,6 +278,7 @@ impl Findings {
 pub fn check(config: &Config, machine: &Machine) -> Findings {
     let mut findings = Findings::default();
     check_listeners(config, &mut findings);
+    check_proxies(config, &mut findings);
     check_capacity(config, machine, &mut findings);
     check_api(config, &mut findings);
     check_auth(config, &mut findings);
@@ -271,6 +288,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
+        check_origins(config, index, mount, &mut findings);
         check_outbox(config, index, mount, &mut findings);
         check_encryption(index, mount, &mut findings);
     }
@@ -298,6 +316,27 @@ fn check_listeners(config: &Config, findings: &mut Findings) {
         if !admin.ip().is_loopback() {
             findings.advise(Admin::NAME, 0, "listen", Advice::AdminExposed(admin));
         }
+    }
+}
+
+fn check_proxies(config: &Config, findings: &mut Findings) {
+    let Server { trusted_proxies, client_address_header: header, proxy_protocol, .. } = &config.server;
+    if *proxy_protocol == ProxyProtocol::Required && trusted_proxies.is_empty() {
+        findings.refuse(Server::NAME, 0, "proxy_protocol", Rule::ProxiesMissing);
+    }
+    if trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+        findings.advise(Server::NAME, 0, "trusted_proxies", Advice::ProxiesEveryone);
+    }
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if header.is_empty() || !header.bytes().all(is_token) {
+        findings.refuse(Server::NAME, 0, "client_address_header", Rule::HeaderName(header.clone()));
+    }
+}
+
+fn check_origins(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let exposed = config.server.listen.iter().find(|address| !address.ip().is_loopback());
+    if let Some(address) = exposed.filter(|_| mount.origins.is_empty()) {
+        findings.advise(Mount::NAME, index, "origins", Advice::OriginsOpen(*address));
     }
 }
 

@@ -6,17 +6,20 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use shardcast_wire::ignis::encryption::HKDF_INFO;
+use shardcast_wire::origin::OriginPattern;
 
 use super::codec::{
     Address, Bounded, Bytes, Claim, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern,
     Span, Switch, Template, Text, Url, User,
 };
 use super::key::{Key, Rows, Section};
+use super::traffic::{Network, Origin, Per, Rate};
 use super::{
     AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver, JwtAlgorithm,
-    LogFormat, LogLevel, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret, SecretEncoding,
-    SlowConsumer, UserId,
+    LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret,
+    SecretEncoding, SlowConsumer, UserId,
 };
 
 const KIB: usize = 1 << 10;
@@ -158,6 +161,7 @@ pub static SECTIONS: &[Section] = &[
     Api::SECTION,
     Redis::SECTION,
     Limits::SECTION,
+    Rates::SECTION,
     Auth::SECTION,
     Token::SECTION,
     Rule::SECTION,
@@ -192,6 +196,21 @@ settings! {
         /// Connections the process accepts; beyond them new ones are refused. `"auto"` is what the limit on open
         /// files allows, less a reserve for the process itself.
         connections_max: Auto<usize> as OrAuto<Count> [1..=16_777_216] = Auto::Auto;
+        /// Proxies and load balancers whose word is taken for the address of a client; from everybody else it is
+        /// ignored. Never list a network that clients connect from.
+        trusted_proxies: Vec<IpNet> as List<Network> = Vec::new();
+        /// The header in which trusted proxies name the client: a list to which each appends, such as
+        /// `X-Forwarded-For`, a header that holds one address, or `Forwarded` (RFC 7239). A proxy must not pass on
+        /// what a client wrote there itself, unless it appends to it.
+        client_address_header: String as Text = "X-Forwarded-For".to_owned();
+        /// Whether trusted proxies begin each connection with a header of the PROXY protocol (v1 or v2), which names
+        /// the client. Nobody else can connect then.
+        proxy_protocol: ProxyProtocol as Name<ProxyProtocol> = ProxyProtocol::Off;
+        /// Connections that the process accepts in a second, evenly; more wait in the kernel's queue.
+        accepts_per_second_max: Option<usize> as Optional<Count> [1..=1_000_000] = None;
+        /// Connections without a complete request head that the process holds at once, so that those who stall cannot
+        /// take every place; one more is answered 503. `"auto"` is half of `connections_max`, at least 64.
+        handshakes_max: Auto<usize> as OrAuto<Count> [1..=16_777_216] = Auto::Auto;
         /// How long a new connection has to send a complete HTTP request.
         handshake_timeout: Duration as Span [millis(100)..=secs(300)] = secs(10);
         /// Longest HTTP request head (request line and headers); longer ones are answered 431.
@@ -252,6 +271,19 @@ settings! {
         /// Bytes of incomplete requests and messages of all connections together, whole process; the connection that
         /// crosses it is closed with 1013, or answered 503 when its request is not complete.
         input_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = 512 * MIB;
+        /// Memory of the process (resident) from which on new connections are answered 503, until it is 5 % below;
+        /// those that are connected stay. `"auto"` is 80 % of the machine's memory or of the cgroup's limit.
+        memory_bytes_max: Auto<Option<usize>> as OrAuto<Optional<Bytes>> [16 * MIB..=1024 * GIB] = Auto::Auto;
+        /// Connections of one address, whole process; one more is answered 429 or 503. `127.0.0.1`, `::1`
+        /// and `server.trusted_proxies` are not limited; behind a proxy the client's address counts, once it has sent its
+        /// request.
+        connections_per_address_max: Option<usize> as Optional<Count> [1..=16_777_216] = None;
+        /// Connections of one user of a mount, whole process; one more is told `Too many connections` and closed with
+        /// 1008. The older ones stay, so that two devices do not push each other out for ever.
+        connections_per_user_max: Option<usize> as Optional<Count> [1..=1_000_000] = None;
+        /// How many leading bits of an IPv6 address are one address to all limits: networks give a client at least
+        /// a /64.
+        ipv6_prefix_bits: usize as Count [32..=128] = 64;
         /// Rooms a connection may be in; joins beyond them are ignored and counted.
         rooms_per_connection_max: usize as Count [1..=1_000_000] = 1_000;
         /// Rooms a shard may hold; joins that would make one more are ignored and counted.
@@ -265,6 +297,37 @@ settings! {
         asks_in_flight_max: usize as Count [1..=1_048_576] = 16_384;
         /// How long an application's check may take; then it counts as failed, and is counted.
         hook_timeout: Duration as Span [millis(1)..=secs(3600)] = secs(60);
+    }
+}
+
+settings! {
+    /// How much clients may send. What exceeds a rate is ignored and counted; the client is told
+    /// `Rate limit exceeded` once a second, and closed with 1008 when it goes on. Messages count with pings, bytes are
+    /// those of their payloads, joins the rooms asked for. After `burst` comes how much may be sent at once after a
+    /// pause; without it that is one second's or minute's worth. Users and addresses are counted by each shard, so
+    /// that one with connections on several shards may send that many times as much; `127.0.0.1`, `::1` and
+    /// `server.trusted_proxies` are not limited as addresses.
+    pub struct Rates ("rates": |config, index| config.rates) {
+        /// Messages of a connection.
+        connection_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of a connection. A message longer than the burst passes after a pause that is long enough.
+        connection_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of a connection; allow for the rooms it joins at login.
+        connection_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// Messages of all connections of a user.
+        user_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of all connections of a user.
+        user_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of all connections of a user.
+        user_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// Messages of all connections of an address.
+        address_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of all connections of an address.
+        address_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of all connections of an address.
+        address_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// What a connection may have refused in 10 s; more closes it.
+        refusals_max: usize as Count [0..=1_000_000] = 1_000;
     }
 }
 
@@ -427,6 +490,12 @@ settings! {
         path: String as Text = "/ws".to_owned();
         /// Protocol its clients speak.
         dialect: Dialect as Name<Dialect> = Dialect::Ignis;
+        /// Pages that may connect, by origin: scheme, host and port, compared exactly; `*` stands for one whole label
+        /// of the host. Others are answered 403. `[]` lets in every page. `"null"` is what sandboxed frames and local
+        /// files send, which any page can make.
+        origins: Vec<OriginPattern> as List<Origin> = Vec::new();
+        /// Whether a request without `Origin` is answered 403, too. Browsers always send one, other clients seldom.
+        origin_required: bool as Switch = false;
         /// Rooms that every client joins when it has authenticated, in this order.
         default_rooms: Vec<String> as List<Text> = vec!["ws-default".to_owned(), "ws-notification".to_owned()];
         /// How long a client has to authenticate; three times as long once its token is being checked.

@@ -20,18 +20,22 @@ pub mod secret;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 pub mod values;
 
-pub use keys::{Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Token};
+pub use keys::{
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Token,
+};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
 pub use pattern::{RoomPattern, RoomTemplate};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
+pub use traffic::Rate;
 pub use values::{
     AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
-    JwtAlgorithm, LogFormat, LogLevel, RuleAction, SecretEncoding, SlowConsumer, UserId,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, UserId,
 };
 
 /// Everything that can be set, typed and within bounds.
@@ -47,6 +51,8 @@ pub struct Config {
     pub redis: Redis,
     /// Bounds on memory and work.
     pub limits: Limits,
+    /// How much clients may send.
+    pub rates: Rates,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
     /// What JSON Web Tokens are accepted, and what is read from them.
@@ -65,6 +71,7 @@ impl Default for Config {
             api: Api::default(),
             redis: Redis::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
             auth: Auth::default(),
             jwt: Jwt::default(),
             audit: Audit::default(),

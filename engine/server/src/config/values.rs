@@ -76,6 +76,16 @@ choices! {
 }
 
 choices! {
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub enum ProxyProtocol {
+        /// They begin with a request, or with TLS.
+        Off = "off",
+        /// They begin with a header of version 1 or 2; others are closed.
+        Required = "required",
+    }
+}
+
+choices! {
     /// What happens to a message for a connection whose outbox is full.
     pub enum SlowConsumer {
         /// The message is dropped for that connection and counted; it stays connected.

@@ -68,6 +68,7 @@ struct Checks {
     redis: Check,
     audit: Check,
     draining: Check,
+    memory: Check,
 }
 
 #[derive(Serialize)]
@@ -83,11 +84,12 @@ impl Checks {
             redis: redis(engine),
             audit: audit(engine),
             draining: draining(engine),
+            memory: memory(engine),
         }
     }
 
     fn all_ok(&self) -> bool {
-        self.shards.ok && self.redis.ok && self.audit.ok && self.draining.ok
+        self.shards.ok && self.redis.ok && self.audit.ok && self.draining.ok && self.memory.ok
     }
 }
 
@@ -136,6 +138,19 @@ fn audit(engine: &Engine) -> Check {
 fn draining(engine: &Engine) -> Check {
     let draining = engine.status().draining.load(Ordering::Acquire);
     Check { ok: !draining, detail: if draining { "a stop was asked for" } else { "no" }.to_owned() }
+}
+
+fn memory(engine: &Engine) -> Check {
+    let status = engine.status();
+    let pressure = status.memory_pressure.load(Ordering::Acquire);
+    let detail = match (pressure, status.memory_bytes_max.load(Ordering::Acquire)) {
+        (true, bytes_max) => {
+            format!("new connections are refused: the process takes {bytes_max} bytes or more")
+        }
+        (false, 0) => "no bound".to_owned(),
+        (false, bytes_max) => format!("below {bytes_max} bytes"),
+    };
+    Check { ok: !pressure, detail }
 }
 
 fn ready(engine: &Arc<Engine>) -> Answer {

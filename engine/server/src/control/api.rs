@@ -68,8 +68,8 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Answers a request that came in on the public port.
-pub(super) async fn answer(control: &Control, address: Option<IpAddr>, request: Request<Incoming>) -> Answer {
+/// Answers a request from `address` that came in on the public port.
+pub(super) async fn answer(control: &Control, address: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let Some(route) = Route::of(&path) else { return not_found::answer(&request) };
     // Bound first: the lock of the access is not held over what follows.

@@ -22,7 +22,6 @@ use tokio::time::Sleep;
 
 use super::answer::Answer;
 use super::{Control, admin, api};
-use crate::audit;
 
 /// The smallest read buffer hyper works with.
 const READ_BUFFER_BYTES_MIN: usize = 8 * 1024;
@@ -33,8 +32,8 @@ const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 /// Who is on the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Backends, and whoever else reaches the public port.
-    Public,
+    /// Backends, and whoever else reaches the public port, with the address of the peer.
+    Public(IpAddr),
     /// Operators.
     Admin,
 }
@@ -57,12 +56,14 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let limits = control.settings.limits.clone();
-    let address = socket.peer();
     let service = service_fn(move |request: Request<Incoming>| -> Answering {
         let control = control.clone();
         Box::pin(async move {
             Ok(match audience {
-                Audience::Public => api::answer(&control, address, request).await,
+                Audience::Public(peer) => {
+                    let address = control.settings.client_address(request.headers(), peer);
+                    api::answer(&control, address, request).await
+                }
                 Audience::Admin => admin::answer(&control, &request),
             })
         })
@@ -113,11 +114,6 @@ pub(super) struct Socket {
 impl Socket {
     pub(super) fn new(stream: TcpStream, received: Vec<u8>, write_timeout: Duration) -> Self {
         Self { stream, received: Bytes::from(received), write_timeout, stalled: None }
-    }
-
-    /// Where the other side is; unknown once it is gone.
-    fn peer(&self) -> Option<IpAddr> {
-        self.stream.peer_addr().ok().map(|peer| audit::address(peer.ip()))
     }
 
     /// Turns a write that waits for too long into an error.

@@ -34,7 +34,7 @@ const GAUGE_MARK: &str = " (gauge).";
 /// Name, meaning and place of each counter of the process.
 type ProcessCounter = (&'static str, &'static str, fn(&ProcessCounters) -> &AtomicU64);
 
-const PROCESS_COUNTERS: [ProcessCounter; 16] = [
+const PROCESS_COUNTERS: [ProcessCounter; 19] = [
     ("redis_received", "Messages received from Redis.", |c| &c.redis_received),
     ("redis_own", "Messages received from Redis that were our own.", |c| &c.redis_own),
     ("redis_malformed", "Messages received from Redis that were not Ignis envelopes.", |c| {
@@ -52,6 +52,13 @@ const PROCESS_COUNTERS: [ProcessCounter; 16] = [
     ("hooks_panicked", "Hooks that panicked.", |c| &c.hooks_panicked),
     ("hooks_timed_out", "Hooks that did not answer within hook_timeout.", |c| &c.hooks_timed_out),
     ("accepts_shed", "Connections refused for want of file descriptors or memory.", |c| &c.accepts_shed),
+    ("accepts_delayed", "Times that accepting waited because of accepts_per_second_max.", |c| {
+        &c.accepts_delayed
+    }),
+    ("shed_memory", "Connections refused because the process takes memory_bytes_max.", |c| &c.shed_memory),
+    ("shed_address", "Connections refused at accept because of connections_per_address_max.", |c| {
+        &c.shed_address
+    }),
     ("hand_offs_refused", "HTTP connections the control plane had no place for.", |c| &c.hand_offs_refused),
     ("shards_restarted", "Shards restarted after a panic.", |c| &c.shards_restarted),
     ("joins_refused_policy", "Rooms asked for that the hooks did not grant.", |c| &c.joins_refused_policy),
@@ -95,7 +102,14 @@ impl Metrics {
         let help = "How the shards talk to the kernel.";
         families.info("shardcast_io", help, [("driver", status.io_driver)])?;
         let draining = u64::from(status.draining.load(Ordering::Acquire));
-        families.gauge("shardcast_draining", "1 once a stop was asked for.", draining)
+        families.gauge("shardcast_draining", "1 once a stop was asked for.", draining)?;
+        let pressure = u64::from(status.memory_pressure.load(Ordering::Acquire));
+        let help = "1 while new connections are refused because the process takes memory_bytes_max.";
+        families.gauge("shardcast_memory_pressure", help, pressure)?;
+        let (name, help) =
+            ("shardcast_memory_max", "Memory from which on new connections are refused; 0 is none.");
+        let bytes_max = status.memory_bytes_max.load(Ordering::Acquire);
+        families.plain(name, help, Some(Unit::Bytes), MetricType::Gauge, bytes_max)
     }
 
     fn shards(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -134,7 +148,16 @@ impl Metrics {
             })
             .collect();
         let help = "Authentications refused by the hooks.";
-        families.labelled("shardcast_auth_refused", help, None, MetricType::Counter, &refusals)
+        families.labelled("shardcast_auth_refused", help, None, MetricType::Counter, &refusals)?;
+        let mut sum = Counters::default();
+        for (reason, count) in counters.iter().flat_map(|counters| counters.refused_heads.iter().enumerate())
+        {
+            sum.refused_heads[reason] += count;
+        }
+        let label = |reason| [("reason", Cow::Borrowed(reason))];
+        let refused: Vec<_> = sum.refused_heads().map(|(reason, count)| (label(reason), count)).collect();
+        let help = "Request heads refused.";
+        families.labelled("shardcast_refused_heads", help, None, MetricType::Counter, &refused)
     }
 
     fn mailboxes(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -246,6 +269,10 @@ fn operating_system(families: &mut Families<'_>, process: &Process) -> fmt::Resu
         ("process_open_fds", "File descriptors in use.", None, process.open_fds),
         ("process_max_fds", "File descriptors the process may use.", None, process.max_fds),
     ];
+    if let Some(overflows) = process.listen_overflows {
+        let help = "Connections the kernel dropped because a queue of accepts was full, all of the machine or container.";
+        families.counter("shardcast_listen_overflows", help, overflows)?;
+    }
     for (name, help, unit, value) in counts {
         if let Some(value) = value {
             families.plain(name, help, unit, MetricType::Gauge, value)?;

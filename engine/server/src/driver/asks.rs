@@ -183,6 +183,7 @@ fn record_outcome(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
             return audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
         }
         AuthOutcome::Refused(reason) => reason.name(),
+        AuthOutcome::TooManyConnections => "too_many_connections",
         AuthOutcome::Failed => "failed",
     };
     audit.record(Kind::AuthRefused, || Event::AuthRefused { who: who(), reason });

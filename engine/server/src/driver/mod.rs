@@ -30,6 +30,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use shardcast_shard::{Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
 
+use crate::admission::Admission;
 use crate::control::HandOff;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
@@ -89,6 +90,8 @@ pub struct ShardThread {
     pub home: MailSender,
     /// What the process shares.
     pub engine: Arc<Engine>,
+    /// How many connections an address and a user hold.
+    pub admission: Arc<Admission>,
     /// The application.
     pub hooks: Arc<dyn Hooks>,
     /// Questions that cannot be answered at once.
@@ -131,6 +134,7 @@ impl ShardThread {
             shard: Shard::new(self.id, self.config.clone(), random_seed(), clock.now()),
             clock,
             engine: self.engine.clone(),
+            admission: self.admission.clone(),
             asker: Asker {
                 shard: self.id,
                 config: self.config.clone(),
@@ -145,7 +149,7 @@ impl ShardThread {
             readiness,
             sends,
         });
-        let turns = Rc::new(Turns::new(core, clock, self.engine.clone()));
+        let turns = Rc::new(Turns::new(core, clock, self.engine.clone(), self.admission.clone()));
         reserve::fill();
         for listener in &self.listeners {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;

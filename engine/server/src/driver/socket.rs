@@ -30,9 +30,8 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
             continue;
         }
         match accept_some(&turns, &listener) {
-            // Under epoll a listener that is readable does not wait, so the others would have no turn.
-            Ok(ACCEPTS_PER_WAKE) => monoio::time::sleep(FULL_BATCH_PAUSE).await,
-            Ok(_) => {}
+            Ok(Pause::None) => {}
+            Ok(Pause::For(pause)) => monoio::time::sleep(pause).await,
             // A drain shuts the listener down under us.
             Err(_) if turns.draining() => return,
             Err(error) => {
@@ -43,14 +42,29 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
     }
 }
 
-/// Takes in connections that wait, and returns how many. An error: the kernel gives no more descriptors, memory or
-/// watches; those who waited were told.
-fn accept_some(turns: &Rc<Turns>, listener: &TcpListener) -> io::Result<usize> {
-    let accepts_shed = &turns.engine.status().process.accepts_shed;
-    for count in 0..ACCEPTS_PER_WAKE {
+/// What comes before the next look at a listener.
+enum Pause {
+    /// Its next connection.
+    None,
+    /// So much time: there may be more.
+    For(Duration),
+}
+
+/// Takes in connections that wait. An error: the kernel gives no more descriptors, memory or watches; those who waited
+/// were told.
+fn accept_some(turns: &Rc<Turns>, listener: &TcpListener) -> io::Result<Pause> {
+    let process = &turns.engine.status().process;
+    let accepts_shed = &process.accepts_shed;
+    for _ in 0..ACCEPTS_PER_WAKE {
+        let delay = turns.admission.accept_delay();
+        if !delay.is_zero() {
+            process.accepts_delayed.fetch_add(1, Ordering::Relaxed);
+            return Ok(Pause::For(delay.max(FULL_BATCH_PAUSE)));
+        }
         match reserve::accept(listener.as_raw_fd()) {
-            Ok(None) => return Ok(count),
+            Ok(None) => return Ok(Pause::None),
             Ok(Some(socket)) => {
+                turns.admission.accepted();
                 let Err(refused) = turns.accept(socket) else { continue };
                 shed(&refused.fd);
                 if let Some(reason) = refused.reason {
@@ -67,7 +81,8 @@ fn accept_some(turns: &Rc<Turns>, listener: &TcpListener) -> io::Result<usize> {
             }
         }
     }
-    Ok(ACCEPTS_PER_WAKE)
+    // Under epoll a listener that is readable does not wait, so the others would have no turn.
+    Ok(Pause::For(FULL_BATCH_PAUSE))
 }
 
 fn shed(socket: &OwnedFd) {

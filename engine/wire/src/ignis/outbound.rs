@@ -10,7 +10,7 @@ use super::ids::{ClientId, UserId};
 const EVENT: &str = r#"{"event":"#;
 const DATA: &str = r#","data":"#;
 
-/// The messages of `error` events; there are no others, and no codes.
+/// The messages of `error` events; there are no others, and no codes. Those of limits are Shardcast's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorText {
     /// A message was no JSON.
@@ -25,6 +25,10 @@ pub enum ErrorText {
     AuthenticationError,
     /// The key exchange was refused.
     EncryptionHandshakeFailed,
+    /// More messages, joins or bytes than the rates allow; they were ignored.
+    RateLimitExceeded,
+    /// The user holds as many connections as one may.
+    TooManyConnections,
 }
 
 /// The texts, once: as they are and as whole frames.
@@ -62,6 +66,8 @@ error_texts! {
     AuthenticationFailed => "Authentication failed",
     AuthenticationError => "Authentication error",
     EncryptionHandshakeFailed => "Encryption handshake failed",
+    RateLimitExceeded => "Rate limit exceeded",
+    TooManyConnections => "Too many connections",
 }
 
 /// A final, unmasked text frame with a length of one byte (RFC 6455 §5.2).

@@ -61,6 +61,10 @@ impl Model {
                         self.admit(conn, identity, Some(agreement), now);
                     }
                     AuthOutcome::Refused(_) => self.turn_away(conn, "Authentication failed", now),
+                    AuthOutcome::TooManyConnections => {
+                        self.send_error(conn, "Too many connections");
+                        self.close(conn, &close::TOO_MANY_CONNECTIONS, now);
+                    }
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
                 }
             }

@@ -36,7 +36,7 @@ impl World<'_> {
                 self.mirror.client_up(client_id, usize::from(mount.0), shard, conn);
                 self.directory.client_up(client_id, mount, ClientRef { shard: id, conn });
             }
-            Effect::ClientDown { client_id } => {
+            Effect::ClientDown { client_id, .. } => {
                 self.mirror.client_down(client_id);
                 if self.may_fail(Fault::ForgetDown) {
                     self.totals.fault_done = true;
@@ -80,7 +80,7 @@ impl World<'_> {
                 self.peers[conn].is_finished = true;
             }
             Effect::Drop(conn) => self.drop_peer(shard, conn),
-            Effect::HandOff { conn, received } => {
+            Effect::HandOff { conn, received, .. } => {
                 let conn = self.model.find(shard, conn);
                 let head = self.model.conns[conn].owed.hand_off.take();
                 let head = head.unwrap_or_else(|| panic!("connection {conn} is handed off"));
@@ -88,6 +88,7 @@ impl World<'_> {
                 assert_eq!(received.len() as u64, self.peers[conn].fed, "bytes handed off with {conn}");
                 self.peers[conn].is_dropped = true;
             }
+            Effect::CountAddress { conn, .. } => panic!("{conn:?} came through no proxy"),
             Effect::Reply { ticket, reply } => self.check_reply(shard, ticket, reply),
         }
     }
@@ -163,6 +164,7 @@ impl World<'_> {
                     AuthOutcome::Accepted(identity)
                 }
             }
+            1 if self.rng.chance(30) => AuthOutcome::TooManyConnections,
             1 => AuthOutcome::Refused(RefusalReason::Hooks),
             _ => AuthOutcome::Failed,
         }
