@@ -316,7 +316,7 @@ fn where_clients_must_encrypt_a_readable_message_has_no_effect() {
 #[test]
 fn an_encrypted_user_has_no_more_connections_than_a_clear_one() {
     let mut config = optional(one_shard());
-    config.limits.connections_per_user_max = 1;
+    config.limits.connections_per_user_max = Some(1);
     let server = TestServer::start(&config);
     let first = SecretClient::connect(&server, "user");
     let mut second = Client::connect(server.address(), WS);
