@@ -12,6 +12,7 @@ use shardcast_shard::address::Addresses;
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
 use shardcast_shard::rates::RateLimits;
+use shardcast_shard::sealing::SEALED_BYTES_PER_TURN;
 use shardcast_shard::{
     Ask, ClientRef, ConnId, Dialect, Effect, Encryption, Identity, IgnisSettings, Mail, Mount, MountId, Now,
     Question, Shard, ShardConfig, ShardId, SlowConsumer, Verdict,
@@ -227,6 +228,7 @@ fn config() -> ShardConfig {
         asks_per_conn_max: 64,
         handshake_timeout_ms: 10_000,
         close_timeout_ms: 2_000,
+        sealed_bytes_per_turn: SEALED_BYTES_PER_TURN,
         head: http::HeadLimits::default(),
         addresses: Addresses::default(),
         counts_addresses: false,

@@ -71,6 +71,7 @@ fn every_seed_agrees_with_the_model() {
         "handshake_timeouts",
         "auth_failed",
         "messages_encrypted",
+        "encryption_deferred",
         "auth_expired",
         "auth_timeouts",
         "heartbeat_timeouts",

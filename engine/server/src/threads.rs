@@ -28,6 +28,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
+use shardcast_shard::sealing::SEALED_BYTES_PER_TURN;
 use shardcast_shard::{
     Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
     ShardId, SlowConsumer,
@@ -443,6 +444,7 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         asks_per_conn_max: u8::try_from(limits.asks_per_connection_max).unwrap_or(u8::MAX),
         handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
         close_timeout_ms: config.server.close_timeout.as_millis() as u64,
+        sealed_bytes_per_turn: SEALED_BYTES_PER_TURN,
         head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },
         addresses: addresses(config),
         counts_addresses: limits.connections_per_address_max.is_some(),

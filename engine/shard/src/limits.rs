@@ -34,6 +34,9 @@ pub struct ShardConfig {
     pub handshake_timeout_ms: u64,
     /// From a close frame to the end of the socket.
     pub close_timeout_ms: u64,
+    /// Bytes of ciphertext of one turn, and what one write adds:
+    /// [`crate::sealing::SEALED_BYTES_PER_TURN`] but in simulations.
+    pub sealed_bytes_per_turn: usize,
     /// Bounds of a request head.
     pub head: HeadLimits,
     /// Where connections come from, and whose word is taken for it.

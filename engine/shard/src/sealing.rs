@@ -1,7 +1,7 @@
 //! The encrypted part of a flush: what encrypted connections get is encrypted for each on its own, just before it
 //! is offered to the socket, from the same shared bursts that all others get.
 //!
-//! It comes after all clear writes of the turn, and stops at [`SEALED_BYTES_PER_TURN`]: the rest waits as backlog for
+//! It comes after all clear writes of the turn, and stops at `sealed_bytes_per_turn`: the rest waits as backlog for
 //! the next turn, behind whatever is clear by then. So an outbox holds shared plain frames, counted and refused as
 //! those of any other connection; ciphertext lives in one buffer a shard until the socket takes it, and beyond that
 //! for the one frame of a connection that its socket took in part.
@@ -121,10 +121,11 @@ impl Sealing {
         burst: Rc<Burst>,
         index: Option<BurstIndex>,
         plain: Range<u32>,
+        bytes_max: usize,
     ) -> (u32, u64) {
         let (start, mut at, mut messages) = (self.buffer.len(), plain.start, 0);
         for &(end, kind) in &burst.frames[burst.frame_at(plain.start)..] {
-            if at >= plain.end || self.buffer.len() - start >= SEALED_BYTES_PER_WRITE {
+            if at >= plain.end || self.buffer.len() - start >= bytes_max {
                 break;
             }
             let frame = &burst.bytes[at as usize..end as usize];
@@ -190,7 +191,7 @@ impl Shard {
         self.flush.sealing.buffer.clear();
         self.flush.sealing.writes.clear();
         while self.flush.batch.len() < BATCH_LEN_MAX {
-            if self.flush.sealing.turn_bytes >= SEALED_BYTES_PER_TURN {
+            if self.flush.sealing.turn_bytes >= self.config.sealed_bytes_per_turn {
                 self.defer();
                 break;
             }
@@ -240,7 +241,8 @@ impl Shard {
 
     fn seal(&mut self, id: ConnId, burst: Rc<Burst>, index: Option<BurstIndex>, plain: Range<u32>) {
         let Some(cipher) = self.conns.get_mut(id).and_then(|conn| conn.cipher.as_deref_mut()) else { return };
-        let (number, messages) = self.flush.sealing.seal(cipher, burst, index, plain);
+        let bytes_max = SEALED_BYTES_PER_WRITE.min(self.config.sealed_bytes_per_turn);
+        let (number, messages) = self.flush.sealing.seal(cipher, burst, index, plain, bytes_max);
         self.counters.messages_encrypted += messages;
         self.flush.batch.push(Write { conn: id, source: Source::Sealed(number) });
     }

@@ -10,6 +10,12 @@ use shardcast_wire::ignis::Cipher;
 
 use super::bytes::{decrypted_frame, whole_answer_len, whole_frame_len};
 
+/// The answer to an upgrade without its accept key, at a date like any other.
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: \r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
+/// What is in it as well when permessage-deflate is agreed on.
+const AGREED: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; server_no_context_takeover\r\n";
+
 /// What a frame is to the rules of slow consumers, idleness and order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -74,8 +80,16 @@ impl Frame {
         Self { deflates, ..Self::http(101, Some(accept)) }
     }
 
+    /// Its bytes; of an answer that no shard has shown yet, those of its text, which only encrypted clients queue.
     pub(crate) fn len(&self) -> usize {
-        self.either.first().map_or(0, Bytes::len)
+        match (self.either.first(), &self.http) {
+            (Some(bytes), _) => bytes.len(),
+            (None, Some((101, Some(accept)))) => {
+                let agreed = if self.deflates { AGREED.len() } else { 0 };
+                SWITCHING.len() + accept.len() + agreed
+            }
+            (None, _) => 0,
+        }
     }
 
     /// Settles on what the shard offers at the place of this frame.

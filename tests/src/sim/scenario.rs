@@ -7,6 +7,7 @@ use std::time::Duration;
 use shardcast::compression::Compression;
 use shardcast_shard::address::Addresses;
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
+use shardcast_shard::sealing::SEALED_BYTES_PER_TURN;
 use shardcast_shard::{Dialect, Encryption, IgnisSettings, Mount, ShardConfig, SlowConsumer};
 use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
@@ -194,6 +195,7 @@ fn shard_config(rng: &mut Rng, memory_scarce: bool, input_scarce: bool) -> Shard
         asks_per_conn_max: rng.pick(&[1, 3, 32]),
         handshake_timeout_ms: rng.pick(&[1_000, 10_000]),
         close_timeout_ms: rng.pick(&[500, 10_000]),
+        sealed_bytes_per_turn: rng.pick(&[1, 300, 3_000, SEALED_BYTES_PER_TURN]),
         head: http::HeadLimits::default(),
         addresses: Addresses::default(),
         counts_addresses: false,

@@ -314,6 +314,22 @@ fn where_clients_must_encrypt_a_readable_message_has_no_effect() {
 }
 
 #[test]
+fn an_encrypted_user_has_no_more_connections_than_a_clear_one() {
+    let mut config = optional(one_shard());
+    config.limits.connections_per_user_max = Some(1);
+    let server = TestServer::start(&config);
+    let first = SecretClient::connect(&server, "user");
+    let mut second = Client::connect(server.address(), WS);
+    let public_key = KeyPair::generate().public_key;
+    let data = json!({"token": "token", "userId": "user", "publicKey": public_key});
+    second.send_json(&json!({"event": "authenticate", "data": data}));
+    assert_eq!(second.recv_json()["data"], json!({"message": "Too many connections"}));
+    first.client.leave();
+    server.wait_until("its place is free", |now| now.of("clients") == 0);
+    SecretClient::connect(&server, "user");
+}
+
+#[test]
 fn ciphertext_is_not_compressed_and_nothing_is_compressed_for_it() {
     let mut config = optional(one_shard());
     config.mounts[0].compression = true;

@@ -393,9 +393,10 @@ impl Core {
     /// Hands a verdict on; a user that holds as many connections as one may is not let in.
     fn hear_verdict(&mut self, now: Now, verdict: Verdict) {
         let verdict = match verdict {
-            Verdict::Auth { conn, outcome: AuthOutcome::Accepted(ref identity) }
-                if !self.seat_user(conn, identity.user.as_ref()) =>
-            {
+            Verdict::Auth {
+                conn,
+                outcome: AuthOutcome::Accepted(ref identity) | AuthOutcome::Encrypted(ref identity, _),
+            } if !self.seat_user(conn, identity.user.as_ref()) => {
                 Verdict::Auth { conn, outcome: AuthOutcome::TooManyConnections }
             }
             verdict => verdict,

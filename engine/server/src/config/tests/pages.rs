@@ -34,6 +34,7 @@ fn every_key_sets_its_own_field_and_no_other() {
         "plan=pro",
         "base64",
         "HS512",
+        "required",
     ];
     let all = |config: &Config| -> Vec<(String, String)> {
         let keys = SECTIONS
