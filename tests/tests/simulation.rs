@@ -71,6 +71,7 @@ fn every_seed_agrees_with_the_model() {
         "handshake_timeouts",
         "auth_refused",
         "auth_failed",
+        "auth_refused_user_limit",
         "auth_timeouts",
         "heartbeat_timeouts",
         "idle_timeouts",

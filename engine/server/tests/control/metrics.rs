@@ -30,7 +30,7 @@ fn check(page: &str) -> Vec<String> {
         assert!(labels.ends_with('}'), "{line}");
         for label in labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()) {
             let (key, value) = label.split_once('=').unwrap_or_else(|| panic!("{line}"));
-            assert!(["shard", "kind", "version", "driver"].contains(&key), "{line}");
+            assert!(["shard", "kind", "reason", "version", "driver"].contains(&key), "{line}");
             assert!(value.len() > 2 && value.starts_with('"') && value.ends_with('"'), "{line}");
         }
         let (family, kind) = families.last().expect("a type before its samples");

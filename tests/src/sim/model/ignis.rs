@@ -57,6 +57,10 @@ impl Model {
                     AuthOutcome::Accepted(identity) => self.admit(conn, identity, now),
                     AuthOutcome::Refused => self.turn_away(conn, "Authentication failed", now),
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
+                    AuthOutcome::TooManyConnections => {
+                        self.send_error(conn, "Too many connections");
+                        self.close(conn, &close::TOO_MANY_CONNECTIONS, now);
+                    }
                 }
             }
             Verdict::Rooms { rooms, .. } => {

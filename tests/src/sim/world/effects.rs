@@ -149,6 +149,7 @@ impl World<'_> {
                 let user = if self.rng.chance(70) { self.any_user() } else { None };
                 AuthOutcome::Accepted(Identity { user, ..Identity::default() })
             }
+            1 if self.rng.chance(25) => AuthOutcome::TooManyConnections,
             1 => AuthOutcome::Refused,
             _ => AuthOutcome::Failed,
         }
