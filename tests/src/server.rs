@@ -16,9 +16,9 @@ use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
 use shardcast::policy::Policy;
-use shardcast::status::ProcessCounters;
+use shardcast::status::{AuthStatus, ProcessCounters};
 use shardcast::threads::Server;
-use shardcast_shard::Counters;
+use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
 use shardcast_wire::message::Violation;
 
@@ -48,12 +48,17 @@ const ORDINARY: &[&str] = &[
     "deflate_agreed",
     "deflating",
     "dropped_disconnected",
+    "encrypted",
+    "encryption_deferred",
     "frames_sent",
     "handed_off",
     "handshakes",
     "input_bytes",
     "joins",
+    "jwks_fetches",
     "leaves",
+    "messages_decrypted",
+    "messages_encrypted",
     "messages_inflated",
     "messages_received",
     "outbox_bytes",
@@ -65,13 +70,15 @@ const ORDINARY: &[&str] = &[
     "redis_received",
     "rooms",
     "short_writes",
+    "token_cache_hits",
+    "tokens_checked",
     "turns",
     "upgraded",
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 7] =
-    ["clients", "conns", "deflating", "handshakes", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 8] =
+    ["clients", "conns", "deflating", "encrypted", "handshakes", "input_bytes", "outbox_bytes", "rooms"];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.
@@ -214,7 +221,7 @@ impl TestServer {
                 thread::sleep(POLL_INTERVAL);
             });
         }
-        Counts::new(&shards, &status.process)
+        Counts::new(&shards, &status.process, &status.auth)
     }
 
     /// Waits until the counters are as `wanted`, and returns them.
@@ -345,12 +352,12 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 }
 
 /// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`,
-/// `refused_heads.<reason>`, and the process' own.
+/// `auth_refused.<reason>`, `refused_heads.<reason>`, and the process' own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
-    fn new(shards: &[Counters], process: &ProcessCounters) -> Self {
+    fn new(shards: &[Counters], process: &ProcessCounters, auth: &AuthStatus) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for shard in shards {
             for ((name, _), value) in Counters::FIELDS.iter().zip(shard.values()) {
@@ -360,11 +367,15 @@ impl Counts {
                 let name = format!("violations.{}", violation.name());
                 *counts.entry(name).or_default() += shard.violations[violation.index()];
             }
+            for reason in RefusalReason::ALL {
+                let name = format!("auth_refused.{}", reason.name());
+                *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
+            }
             for (reason, value) in shard.refused_heads() {
                 *counts.entry(format!("refused_heads.{reason}")).or_default() += value;
             }
         }
-        for (name, counter) in process_counters(process) {
+        for (name, counter) in process_counters(process).into_iter().chain(auth_counters(auth)) {
             counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }
         Self(counts)
@@ -391,7 +402,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 18] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 19] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -410,6 +421,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         shed_address,
         hand_offs_refused,
         shards_restarted,
+        joins_refused_policy,
         api_unauthorized,
         api_emitted,
     } = process;
@@ -430,7 +442,20 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("shed_address", shed_address),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
+        ("joins_refused_policy", joins_refused_policy),
         ("api_unauthorized", api_unauthorized),
         ("api_emitted", api_emitted),
+    ]
+}
+
+fn auth_counters(auth: &AuthStatus) -> [(&'static str, &AtomicU64); 5] {
+    let AuthStatus { cache_hits, tokens_checked, jwks_fetches, jwks_failures, jwks_keys_ignored, jwks: _ } =
+        auth;
+    [
+        ("token_cache_hits", cache_hits),
+        ("tokens_checked", tokens_checked),
+        ("jwks_fetches", jwks_fetches),
+        ("jwks_failures", jwks_failures),
+        ("jwks_keys_ignored", jwks_keys_ignored),
     ]
 }

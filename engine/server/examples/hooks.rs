@@ -19,7 +19,7 @@ use shardcast::hooks::{Answer, Client, ConnectedFailed, Hooks};
 use shardcast::logs;
 use shardcast::threads::Server;
 use shardcast_shard::Identity;
-use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_wire::ignis::{Destination, Payload, UserId};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -92,7 +92,7 @@ impl Chat {
 impl Hooks for Chat {
     fn authenticate(&self, _client: &Client, data: &str) -> Answer<AuthOutcome> {
         let Ok(Credentials { token }) = serde_json::from_str(data) else {
-            return Answer::Now(AuthOutcome::Refused);
+            return Answer::Now(AuthOutcome::Refused(RefusalReason::CredentialsMissing));
         };
         let sessions = self.sessions.clone();
         Answer::later(async move {
@@ -102,7 +102,7 @@ impl Hooks for Chat {
                     context: Some(Arc::new(session)),
                     expires_unix_ms: None,
                 }),
-                None => AuthOutcome::Refused,
+                None => AuthOutcome::Refused(RefusalReason::CredentialsUnknown),
             }
         })
     }

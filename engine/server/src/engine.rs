@@ -12,6 +12,7 @@ use shardcast_wire::close;
 use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
 use tokio::sync::oneshot;
 
+use crate::audit::Audit;
 use crate::redis::{PublishOutcome, RedisHandle};
 use crate::router::{Batch, Publication, Routed, Router, Target};
 use crate::status::Status;
@@ -28,6 +29,7 @@ pub struct Engine {
     redis: Option<RedisHandle>,
     queries: Queries,
     status: Arc<Status>,
+    audit: Audit,
 }
 
 /// One message of a backend.
@@ -67,7 +69,18 @@ impl Engine {
         redis: Option<RedisHandle>,
         status: Arc<Status>,
     ) -> Self {
-        Self { server_id, ignis_mount, router, redis, queries: Queries::default(), status }
+        let (queries, audit) = (Queries::default(), Audit::default());
+        Self { server_id, ignis_mount, router, redis, queries, status, audit }
+    }
+
+    /// The same with an audit log.
+    pub fn audited(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Where refusals and what operators do are recorded.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// This process among others on the same Redis: a UUID made at start.
@@ -139,6 +152,20 @@ impl Engine {
         self.router.directory().client(id).is_some_and(|(_, at)| {
             self.router.shard(at.shard).post(Mail::Kick { conn: at.conn, code: &close::KICKED })
         })
+    }
+
+    /// Closes every connection of a user in this process, on all mounts. Tells how many shards were told, and how
+    /// many could not be because their mailbox was full.
+    pub fn kick_user(&self, user: &UserId) -> Routed {
+        let mut routed = Routed::default();
+        for mount in 0..self.router.directory().mounts_len() {
+            let mount = MountId(mount as u8);
+            for shard in self.router.directory().user(mount, user).iter() {
+                let mail = Mail::KickUser { mount, user: user.clone(), code: &close::KICKED };
+                if self.router.shard(shard).post(mail) { routed.shards += 1 } else { routed.refused += 1 }
+            }
+        }
+        routed
     }
 
     /// Hands the reply of a shard to whoever asked.

@@ -3,17 +3,20 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
-pub use shardcast_shard::event::AuthOutcome;
+pub use shardcast_shard::event::{AuthOutcome, RefusalReason};
 pub use shardcast_shard::{ClientRef, Identity, MountId};
 pub use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
+
+pub use crate::status::AuthStatus;
 
 /// A hook's answer: at once, or later.
 pub enum Answer<T> {
     /// Known at once. The hook ran on the shard's own thread: it must not block or take longer than a few
     /// microseconds.
     Now(T),
-    /// A future that runs on the control thread. Deliveries go on meanwhile; the client's later messages
+    /// A future that runs on the `sc-auth` threads. Deliveries go on meanwhile; the client's later messages
     /// are handled before the answer.
     Later(Pin<Box<dyn Future<Output = T> + Send>>),
 }
@@ -77,5 +80,15 @@ pub trait Hooks: Send + Sync + 'static {
     /// A connection is gone, authenticated or not.
     fn disconnected(&self, _client: &Client) -> Answer<()> {
         Answer::Now(())
+    }
+
+    /// What is to run on the `sc-auth` threads for as long as the server does; asked once at start.
+    fn background(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        None
+    }
+
+    /// What authentication counts, for the metrics; asked once at start.
+    fn status(&self) -> Option<Arc<AuthStatus>> {
+        None
     }
 }

@@ -5,6 +5,8 @@
 #![warn(unreachable_pub)]
 
 pub mod admission;
+pub mod audit;
+pub mod auth;
 pub mod cli;
 pub mod compression;
 pub mod config;
@@ -16,6 +18,7 @@ pub mod engine;
 pub mod hooks;
 pub mod logs;
 pub mod mailbox;
+pub mod outbound;
 pub mod policy;
 mod pressure;
 pub mod redis;

@@ -2,14 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::audit;
 use crate::config::{Config, Dialect, Loaded};
 use crate::driver::files;
-use crate::logs::{self, LogLevelHandle};
+use crate::logs::{self, Logs};
 use crate::policy::Policy;
 use crate::threads::{Server, StartError};
+
+/// How often the log says what it left out.
+const SUPPRESSED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why `serve` ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +29,7 @@ pub enum ServeError {
 
 /// Runs until SIGTERM or SIGINT has drained the process. SIGHUP reloads the configuration.
 pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
-    let log_level = logs::init(&loaded.config.server);
+    let logs = logs::init(&loaded.config.server);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -38,21 +43,24 @@ pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let policy = Arc::new(Policy::new(&loaded.config));
     let server = Server::start(&loaded.config, policy.clone())?;
     announce(&server, &loaded.config);
-    runtime.block_on(obey(signals, server, loaded, &policy, &log_level));
+    runtime.block_on(obey(signals, server, loaded, &policy, &logs));
     Ok(())
 }
 
-async fn obey(
-    mut signals: Signals,
-    mut server: Server,
-    mut loaded: Loaded,
-    policy: &Policy,
-    log_level: &LogLevelHandle,
-) {
-    while signals.next().await == Asked::Reload {
-        reload(&mut server, &mut loaded, policy, log_level);
+async fn obey(mut signals: Signals, mut server: Server, mut loaded: Loaded, policy: &Policy, logs: &Logs) {
+    let mut suppressed = tokio::time::interval(SUPPRESSED_INTERVAL);
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Reload => reload(&mut server, &mut loaded, policy, logs),
+                Asked::Stop => break,
+            },
+            _ = suppressed.tick() => logs.tell_suppressed(),
+        }
     }
+    logs.tell_suppressed();
     tracing::info!(period = ?loaded.config.server.drain_period, "draining; a second signal ends at once");
+    let audit = server.engine().audit().clone();
     let ended = tokio::task::spawn_blocking(|| {
         server.drain();
         server.join();
@@ -61,6 +69,7 @@ async fn obey(
         _ = ended => tracing::info!("drained"),
         () = async { while signals.next().await != Asked::Stop {} } => {
             tracing::warn!("second signal: ending at once");
+            audit.finish(true);
             std::process::exit(1);
         }
     }
@@ -100,14 +109,24 @@ impl Signals {
 }
 
 /// Applies what of the configuration can change at run time; a broken one changes nothing.
-fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, log_level: &LogLevelHandle) {
+fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, logs: &Logs) {
     match loaded.reload() {
-        Err(error) => tracing::error!("reload refused, everything stays as it was: {error}"),
+        Err(error) => {
+            let problems = error.problems.len();
+            tracing::error!(problems, "reload refused, everything stays as it was");
+            error.problems.iter().for_each(|problem| tracing::error!("{problem}"));
+            let audit = server.engine().audit();
+            audit.record(audit::Kind::Reload, || audit::Event::reload_refused(problems));
+            // Whoever rotates logs sends the same signal.
+            audit.reload(&loaded.config.audit);
+        }
         Ok(reload) => {
             *loaded = reload.merged;
             policy.reload(&loaded.config);
             server.reload(&loaded.config);
-            log_level.set(loaded.config.server.log_level);
+            let reloaded = || audit::Event::reloaded(&reload.applied, &reload.ignored);
+            server.engine().audit().record(audit::Kind::Reload, reloaded);
+            logs.set_level(loaded.config.server.log_level);
             tracing::info!(applied = ?reload.applied, "configuration reloaded");
             if !reload.ignored.is_empty() {
                 tracing::warn!(keys = ?reload.ignored, "these keys changed but need a restart");

@@ -9,32 +9,41 @@
 //!                 stop ────┤                            mail │ ▲ publishes (bounded)
 //!                    ┌─────┴─────┐  mail               ┌─────┴─┴───┐
 //!                    │sc-control │────────────────────>│  router   │ by the directory
-//!                    │tokio,hyper│<─ hand-offs, asks ─┐└─────┬─────┘
-//!                    └───────────┘       (bounded)    │      │ mail (bounded, one eventfd a shard)
-//!                                                ┌────┴──────┴─────┐
-//!                                                │  sc-shard-0..n  │ monoio, pinned, own listeners
-//!                                                └─────────────────┘
+//!                    │tokio,hyper│<─ hand-offs ───────┐└─────┬─────┘
+//!                    └───────────┘    (bounded)       │      │ mail (bounded, one eventfd a shard)
+//!                    ┌───────────┐               ┌────┴──────┴─────┐
+//!                    │sc-auth-0..│<─ asks ───────│  sc-shard-0..n  │ monoio, pinned, own listeners
+//!                    │tokio      │── verdicts ──>│                 │
+//!                    └───────────┘  (bounded)    └─────────────────┘
 //! ```
+//!
+//! With `audit.file` there is one more, `sc-audit`: everyone above puts events into its bounded queue, and it
+//! answers nobody.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
-use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
+use shardcast_shard::{
+    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
+    ShardId, SlowConsumer,
+};
 use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::admission::{Admission, addresses};
+use crate::audit::{self, Audit, AuditError};
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
 use crate::directory::Directory;
-use crate::driver::{AskFuture, Ending, IoDriver, Later, ShardThread, listener};
+use crate::driver::{Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
@@ -72,6 +81,9 @@ pub enum StartError {
     /// The Redis settings make no sense.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The kernel gives no threads, rings or descriptors.
     #[error("cannot start {what}: {source}")]
     Resources {
@@ -114,7 +126,9 @@ impl Server {
         let machine = Machine::detect();
         let shard_count = config.shard_count(&machine).min(ShardId::COUNT_MAX);
         let io = choose_io(config.server.io)?;
-        let status = Arc::new(Status::new(Instant::now(), io.name(), shard_count));
+        let mut status = Status::new(Instant::now(), io.name(), shard_count);
+        status.auth = hooks.status().unwrap_or_default();
+        let status = Arc::new(status);
         status.memory_bytes_max.store(pressure::bytes_max(&config.limits).unwrap_or(0), Ordering::Release);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
         let listeners = bind_all(&config.server.listen, shard_count)?;
@@ -127,6 +141,7 @@ impl Server {
         let router = Arc::new(router.compressing(compression(config)));
         let (stop, stopped) = watch::channel(false);
         let server_id = uuid::Uuid::new_v4().to_string();
+        let audit = Audit::start(config, &server_id)?;
         let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
         let ignis = ignis.map(|index| MountId(index as u8));
         let (redis, redis_thread) = match (&config.redis.url, ignis) {
@@ -143,16 +158,20 @@ impl Server {
             }
             _ => (None, None),
         };
-        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
+        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status).audited(audit));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
-        let (later, asked) = Later::new(&config.limits, engine.status().clone());
+        let auth = auth_threads(config, &machine)?;
+        let later = Later::new(&config.limits, engine.status().clone(), auth.handle().clone());
+        if let Some(background) = hooks.background() {
+            auth.spawn(background);
+        }
         let admission = Arc::new(admission(config, &shard_config));
         let control = Arc::new(Settings::new(config));
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
             let pressure = pressure::watch(engine.status().clone());
-            spawn("sc-control", move || run_control(serve, asked, pressure))?
+            spawn("sc-control", move || run_control(serve, auth, pressure))?
         };
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
@@ -180,6 +199,7 @@ impl Server {
             let up = started.recv().map_err(|_| io::Error::other("a shard died while starting"));
             up.and_then(|up| up).map_err(|source| StartError::Resources { what: "a shard", source })?;
         }
+        record_start(&engine, config);
         Ok(Self {
             engine,
             control,
@@ -209,9 +229,11 @@ impl Server {
         self.admin_address
     }
 
-    /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period.
+    /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period, what the audit log
+    /// records; and opens the audit log again.
     pub fn reload(&mut self, config: &Config) {
         self.control.reload(config);
+        self.engine.audit().reload(&config.audit);
         self.drain_period = config.server.drain_period;
     }
 
@@ -225,6 +247,7 @@ impl Server {
             drop(socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both));
         }
         let period_ms = self.drain_period.as_millis() as u64;
+        self.engine.audit().record(audit::Kind::Drain, || audit::Event::Drain { period_ms });
         for (shard, thread) in self.engine.router().shards().iter().zip(&self.shards) {
             while !shard.post(Mail::Drain { period_ms }) && !thread.is_finished() {
                 std::thread::sleep(DRAIN_RETRY);
@@ -242,7 +265,14 @@ impl Server {
         if let Some(redis) = self.redis_thread {
             drop(redis.join());
         }
+        self.engine.audit().finish(false);
     }
+}
+
+fn record_start(engine: &Engine, config: &Config) {
+    let (version, io) = (env!("CARGO_PKG_VERSION"), engine.status().io_driver);
+    let start = || audit::Event::Start { version, io, dev: config.auth.dev };
+    engine.audit().record(audit::Kind::Start, start);
 }
 
 fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {
@@ -334,23 +364,29 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
     }
 }
 
-/// The control thread: HTTP, the hooks' answers that take time, a look at the memory now and then.
+/// The threads on which tokens are checked and hooks answer later.
+fn auth_threads(config: &Config, machine: &Machine) -> Result<Runtime, StartError> {
+    let next = AtomicUsize::new(0);
+    let name = move || format!("sc-auth-{}", next.fetch_add(1, Ordering::Relaxed));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.enable_all().worker_threads(config.auth_threads(machine)).thread_name_fn(name);
+    builder.build().map_err(|source| StartError::Resources { what: "the threads for authentication", source })
+}
+
+/// The control thread: HTTP, and a look at the memory now and then. It ends last of those that take part in answers, and
+/// lets go of the `sc-auth` threads.
 fn run_control(
     serve: impl Future<Output = ()>,
-    mut asked: mpsc::UnboundedReceiver<AskFuture>,
+    auth: Runtime,
     pressure: impl Future<Output = ()> + Send + 'static,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
     runtime.block_on(async move {
         tokio::spawn(pressure);
-        tokio::spawn(async move {
-            while let Some(ask) = asked.recv().await {
-                tokio::spawn(ask);
-            }
-        });
         serve.await;
     });
+    auth.shutdown_background();
 }
 
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {
@@ -406,6 +442,22 @@ fn compression(config: &Config) -> Compression {
     Compression::new(config.mounts.iter().map(least).collect())
 }
 
+fn encryption(mount: &config::Mount) -> Encryption {
+    Encryption {
+        mode: match mount.encryption {
+            config::Encryption::Off => EncryptionMode::Off,
+            config::Encryption::Optional => EncryptionMode::Optional,
+            config::Encryption::Required => EncryptionMode::Required,
+        },
+        inbound: match mount.encryption_inbound {
+            config::EncryptionInbound::Off => InboundEncryption::Off,
+            config::EncryptionInbound::Accepted => InboundEncryption::Accepted,
+            config::EncryptionInbound::Required => InboundEncryption::Required,
+        },
+        hkdf_info: mount.hkdf_info.as_str().into(),
+    }
+}
+
 fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
     let ms = |duration: Duration| duration.as_millis() as u64;
     let dialect = match mount.dialect {
@@ -417,6 +469,7 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
             heartbeat_timeout_ms: ms(mount.heartbeat_timeout),
             forward_messages: hooks.wants_messages(),
             tell_lifecycle: hooks.wants_lifecycle(),
+            encryption: encryption(mount),
         }),
     };
     Mount {

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use shardcast_wire::http::Upgrade;
-use shardcast_wire::ignis::ClientId;
+use shardcast_wire::ignis::{Cipher, ClientId};
 use shardcast_wire::message::Assembler;
 
 use crate::burst::{PathIndex, ROOT};
@@ -17,6 +17,9 @@ use crate::outbox::Outbox;
 use crate::rates::ConnRates;
 use crate::rooms::Membership;
 use crate::timers::UNARMED;
+
+/// A time that does not come.
+pub const NEVER_MS: u64 = u64::MAX;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +64,8 @@ pub struct Conn {
     pub outbox: Option<Box<Outbox>>,
     /// What it has sent of late, where there are rates.
     pub rates: Option<Box<ConnRates>>,
+    /// What encrypts what it is sent, when it is encrypted.
+    pub cipher: Option<Box<Cipher>>,
     /// Rooms in the order of joining; the broadcast room is among them.
     pub memberships: Vec<Membership>,
     /// Start of the present phase or authentication state, ms.
@@ -71,6 +76,9 @@ pub struct Conn {
     pub last_traffic_ms: u64,
     /// When it was accepted, ms since 1970.
     pub connected_unix_ms: u64,
+    /// When what it authenticated with expires, ms; [`NEVER_MS`] for what does not. On the clock that never
+    /// jumps: the wall clock was asked once, at authentication.
+    pub expires_ms: u64,
     /// The tick of its live timer entry.
     pub armed: u64,
     /// What it gets this turn.
@@ -126,11 +134,13 @@ impl Conn {
             head: None,
             outbox: None,
             rates: None,
+            cipher: None,
             memberships: Vec::new(),
             since_ms: now.ms,
             last_activity_ms: now.ms,
             last_traffic_ms: now.ms,
             connected_unix_ms: now.unix_ms,
+            expires_ms: NEVER_MS,
             armed: UNARMED,
             path: ROOT,
             generation,
@@ -154,6 +164,11 @@ impl Conn {
         self.phase <= Phase::Open
     }
 
+    /// Whether messages go to it compressed. Ciphertext does not compress.
+    pub fn takes_deflated(&self) -> bool {
+        self.deflates && self.cipher.is_none()
+    }
+
     /// Whether it speaks its dialect and is let in.
     pub fn is_client(&self) -> bool {
         self.phase == Phase::Open && self.auth == Auth::Authenticated
@@ -165,6 +180,7 @@ impl Conn {
 const BLOCK_LEN: usize = 256;
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a free seat is one that was taken: its size is spent already")]
 enum Seat {
     Taken(Conn),
     Free { generation: u32 },

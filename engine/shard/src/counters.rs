@@ -3,6 +3,8 @@
 use shardcast_wire::http::{HeadError, Refusal};
 use shardcast_wire::message::Violation;
 
+use crate::event::RefusalReason;
+
 macro_rules! counters {
     ($($(#[doc = $help:literal])+ $name:ident,)+) => {
         /// What a shard has counted since it started, and gauges of the present.
@@ -11,6 +13,8 @@ macro_rules! counters {
             $($(#[doc = $help])+ pub $name: u64,)+
             /// Connections closed for breaking RFC 6455, by [`Violation::index`].
             pub violations: [u64; Violation::COUNT],
+            /// Authentications refused by the hooks, by [`RefusalReason::index`].
+            pub auth_refused: [u64; RefusalReason::COUNT],
             /// Request heads refused, by [`HeadError::index`], and after those by [`Refusal::index`].
             pub refused_heads: [u64; HeadError::COUNT + Refusal::COUNT],
         }
@@ -59,10 +63,10 @@ counters! {
     handshake_timeouts,
     /// Authentications that let the client in.
     auth_accepted,
-    /// Authentications refused by the hooks.
-    auth_refused,
     /// Authentications that failed with an error.
     auth_failed,
+    /// Clients closed because what they authenticated with expired.
+    auth_expired,
     /// Authentications refused because the user holds connections_per_user_max connections.
     auth_refused_user_limit,
     /// Clients closed because they did not authenticate in time.
@@ -89,6 +93,12 @@ counters! {
     messages_ignored,
     /// Messages before authentication, answered with an error.
     messages_unauthorized,
+    /// Messages of encrypted clients that were decrypted.
+    messages_decrypted,
+    /// Messages of encrypted clients that could not be decrypted, answered with an error.
+    messages_undecryptable,
+    /// Readable messages of clients that must encrypt, answered with an error.
+    messages_unencrypted,
     /// Rooms joined.
     joins,
     /// Rooms left.
@@ -115,6 +125,10 @@ counters! {
     frames_sent,
     /// Bytes handed to sockets.
     bytes_sent,
+    /// Messages encrypted, again if the socket was full.
+    messages_encrypted,
+    /// Bursts for an encrypted connection put off to the next turn, because this one had encrypted enough.
+    encryption_deferred,
     /// Messages dropped because the outbox was full.
     dropped_outbox_full,
     /// Messages dropped because the outboxes of the shard hold as much as they may.
@@ -141,7 +155,9 @@ counters! {
     handshakes,
     /// Connections authenticated (gauge).
     clients,
-    /// Connections open that agreed on permessage-deflate (gauge).
+    /// Clients that are encrypted (gauge).
+    encrypted,
+    /// Connections open that agreed on permessage-deflate and are not encrypted (gauge).
     deflating,
     /// Rooms with members, own-id rooms not counted (gauge).
     rooms,

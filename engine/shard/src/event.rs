@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shardcast_wire::close::CloseCode;
-use shardcast_wire::ignis::{ClientId, UserId};
+use shardcast_wire::ignis::{Agreement, ClientId, UserId};
 
 use crate::ids::{ClientRef, ConnId, MountId};
 
@@ -16,7 +16,7 @@ use crate::ids::{ClientRef, ConnId, MountId};
 pub struct Now {
     /// Milliseconds on a clock that never goes back; its zero is the driver's choice.
     pub ms: u64,
-    /// Milliseconds since 1970, for texts only; it may jump.
+    /// Milliseconds since 1970, for texts and expiry only; it may jump.
     pub unix_ms: u64,
 }
 
@@ -98,6 +98,15 @@ pub enum Mail {
         /// With which code.
         code: &'static CloseCode,
     },
+    /// End every connection of a user. When dropped, the caller asks again.
+    KickUser {
+        /// Where the user is logged in.
+        mount: MountId,
+        /// The user.
+        user: UserId,
+        /// With which code.
+        code: &'static CloseCode,
+    },
     /// A look at the shard's state; the reply is [`Effect::Reply`] with the same ticket. When dropped, the
     /// caller's own timeout ends the wait.
     Query {
@@ -159,7 +168,8 @@ pub struct Identity {
     pub user: Option<UserId>,
     /// Whatever the hooks want back with each later question.
     pub context: Option<Arc<dyn Any + Send + Sync>>,
-    /// When it ends to be who it is, ms since 1970; then the connection is closed.
+    /// When it ends to be who it is, ms since 1970; then the connection is closed. Compared with the wall clock
+    /// once, at authentication, so that a clock that is set later closes nobody.
     pub expires_unix_ms: Option<u64>,
 }
 
@@ -241,12 +251,83 @@ pub enum Verdict {
 pub enum AuthOutcome {
     /// Let in.
     Accepted(Identity),
+    /// Let in, and encrypted from `connected` on.
+    Encrypted(Identity, Box<Agreement>),
     /// The credentials are not good.
-    Refused,
+    Refused(RefusalReason),
     /// It could not be found out.
     Failed,
     /// The credentials are good, and the user has as many connections as one may.
     TooManyConnections,
+}
+
+macro_rules! refusal_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why an authentication was refused. The client is not told; counters, logs and `shardcast token check` are.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum RefusalReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl RefusalReason {
+            /// Every reason, in the order of [`RefusalReason::index`].
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// A stable name, in snake case, for metrics and logs.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// Its place in [`RefusalReason::ALL`] and in arrays of counters.
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+refusal_reasons! {
+    /// Nothing was sent to authenticate with, or not in the form that is understood.
+    CredentialsMissing = "credentials_missing",
+    /// A token that nobody knows.
+    CredentialsUnknown = "credentials_unknown",
+    /// A token longer than allowed.
+    TokenTooLong = "token_too_long",
+    /// A token that is not a JSON Web Token, or whose claims have the wrong form.
+    TokenMalformed = "token_malformed",
+    /// A token signed with an algorithm that its key is not for.
+    TokenAlgorithm = "token_algorithm",
+    /// A token that names a key nobody knows.
+    TokenKeyUnknown = "token_key_unknown",
+    /// A token whose signature is not that of its key.
+    TokenSignature = "token_signature",
+    /// A token without a claim that is required.
+    TokenClaimMissing = "token_claim_missing",
+    /// A token that has expired.
+    TokenExpired = "token_expired",
+    /// A token of the future.
+    TokenNotYetValid = "token_not_yet_valid",
+    /// A token of an issuer that is not trusted.
+    TokenIssuer = "token_issuer",
+    /// A token for somebody else.
+    TokenAudience = "token_audience",
+    /// The keys to check the token with could not be fetched.
+    KeysUnavailable = "keys_unavailable",
+    /// The application's webhook said no.
+    WebhookRefused = "webhook_refused",
+    /// The application's webhook could not be asked.
+    WebhookUnavailable = "webhook_unavailable",
+    /// The mount demands encryption and the client offered none.
+    EncryptionRequired = "encryption_required",
+    /// The client's part of the key exchange is not usable.
+    EncryptionInvalid = "encryption_invalid",
+    /// An application's own hooks said no.
+    Hooks = "hooks",
 }
 
 /// What the shard wants done. None is per recipient of a message.

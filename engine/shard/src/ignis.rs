@@ -4,15 +4,15 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use shardcast_wire::ignis::{self as wire, ClientMessage, ErrorText};
+use shardcast_wire::ignis::{self as wire, Agreement, ClientMessage, ErrorText};
 use shardcast_wire::message::Inbound;
 use shardcast_wire::{close, date};
 
 use crate::burst::FrameKind;
-use crate::conn::{Auth, Conn, Phase};
-use crate::event::{AuthOutcome, Effect, Identity, Now, Question, Verdict};
+use crate::conn::{Auth, Conn, NEVER_MS, Phase};
+use crate::event::{AuthOutcome, Effect, Identity, Now, Question, RefusalReason, Verdict};
 use crate::ids::ConnId;
-use crate::limits::{Dialect, IgnisSettings};
+use crate::limits::{Dialect, IgnisSettings, InboundEncryption};
 use crate::rates::{Amount, Charge};
 use crate::shard::Shard;
 
@@ -31,15 +31,31 @@ pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: I
         },
         Inbound::Ping(_) | Inbound::Pong(_) | Inbound::Close(_) => return,
     };
+    handle_text(shard, now, id, &text, false);
+}
+
+/// The text of a message, `decrypted` if it came in an `encrypted` event: those are not nested.
+fn handle_text(shard: &mut Shard, now: Now, id: ConnId, text: &str, decrypted: bool) {
     let Some(conn) = shard.conns.get(id) else { return };
     let authenticated = conn.auth == Auth::Authenticated;
-    match wire::parse(&text) {
+    let inbound = match conn.cipher {
+        Some(_) if !decrypted => settings(shard, conn).encryption.inbound,
+        _ => InboundEncryption::Off,
+    };
+    match wire::parse(text) {
         ClientMessage::Malformed => {
             shard.counters.messages_malformed += 1;
             send_error(shard, id, ErrorText::InvalidMessageFormat);
         }
-        ClientMessage::Ignored => shard.counters.messages_ignored += 1,
         ClientMessage::Heartbeat => {}
+        ClientMessage::Encrypted { data } if inbound != InboundEncryption::Off => {
+            decrypt(shard, now, id, data);
+        }
+        _ if inbound == InboundEncryption::Required => {
+            shard.counters.messages_unencrypted += 1;
+            send_error(shard, id, ErrorText::InvalidMessageFormat);
+        }
+        ClientMessage::Ignored => shard.counters.messages_ignored += 1,
         ClientMessage::Authenticate { data } => authenticate(shard, now, id, data),
         _ if !authenticated => {
             shard.counters.messages_unauthorized += 1;
@@ -52,7 +68,22 @@ pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: I
                 shard.leave(id, &room);
             }
         }
-        ClientMessage::Other { .. } => forward(shard, id, &text),
+        ClientMessage::Encrypted { .. } | ClientMessage::Other { .. } => forward(shard, id, text),
+    }
+}
+
+/// An `encrypted` event of an encrypted client: what is in it is handled as if it had come readable.
+fn decrypt(shard: &mut Shard, now: Now, id: ConnId, data: &str) {
+    let cipher = shard.conns.get(id).and_then(|conn| conn.cipher.as_deref());
+    match cipher.map(|cipher| cipher.open(data)) {
+        Some(Ok(text)) => {
+            shard.counters.messages_decrypted += 1;
+            handle_text(shard, now, id, &text, true);
+        }
+        Some(Err(_)) | None => {
+            shard.counters.messages_undecryptable += 1;
+            send_error(shard, id, ErrorText::InvalidMessageFormat);
+        }
     }
 }
 
@@ -102,7 +133,10 @@ fn may_send(shard: &mut Shard, now: Now, id: ConnId, amount: &Amount) -> bool {
 }
 
 fn send_error(shard: &mut Shard, id: ConnId, text: ErrorText) {
-    shard.send(id, Bytes::from_static(wire::error(text)), FrameKind::Message);
+    // A client that is not let in yet has no key.
+    let is_client = shard.conns.get(id).is_some_and(Conn::is_client);
+    let kind = if is_client { FrameKind::Message } else { FrameKind::Verbatim };
+    shard.send(id, Bytes::from_static(wire::error(text)), kind);
 }
 
 fn authenticate(shard: &mut Shard, now: Now, id: ConnId, data: &str) {
@@ -124,12 +158,25 @@ fn conclude(shard: &mut Shard, now: Now, id: ConnId, outcome: AuthOutcome) {
     match outcome {
         AuthOutcome::Accepted(identity) => {
             shard.counters.auth_accepted += 1;
-            admit(shard, now, id, identity);
+            admit(shard, now, id, identity, None);
         }
-        AuthOutcome::Refused => {
-            shard.counters.auth_refused += 1;
-            send_error(shard, id, ErrorText::AuthenticationFailed);
-            shard.close(now, id, &close::AUTHENTICATION_FAILED);
+        AuthOutcome::Encrypted(identity, agreement) => {
+            shard.counters.auth_accepted += 1;
+            admit(shard, now, id, identity, Some(&agreement));
+        }
+        AuthOutcome::Refused(reason) => {
+            shard.counters.auth_refused[reason.index()] += 1;
+            let (text, code) = match reason {
+                RefusalReason::EncryptionRequired => {
+                    (ErrorText::EncryptionHandshakeFailed, &close::ENCRYPTION_REQUIRED)
+                }
+                RefusalReason::EncryptionInvalid => {
+                    (ErrorText::AuthenticationError, &close::AUTHENTICATION_FAILED)
+                }
+                _ => (ErrorText::AuthenticationFailed, &close::AUTHENTICATION_FAILED),
+            };
+            send_error(shard, id, text);
+            shard.close(now, id, code);
         }
         AuthOutcome::TooManyConnections => {
             shard.counters.auth_refused_user_limit += 1;
@@ -145,11 +192,14 @@ fn conclude(shard: &mut Shard, now: Now, id: ConnId, outcome: AuthOutcome) {
 }
 
 /// The success steps of `ignis.md` §5, in its order.
-fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
+fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity, agreement: Option<&Agreement>) {
     shard.counters.clients += 1;
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     conn.auth = Auth::Authenticated;
     conn.identity = identity.clone();
+    conn.expires_ms = identity.expires_unix_ms.map_or(NEVER_MS, |at_unix_ms| {
+        now.ms.saturating_add(at_unix_ms.saturating_sub(now.unix_ms)).min(NEVER_MS - 1)
+    });
     conn.in_own_room = true;
     let (mount, client_id) = (conn.mount, conn.client_id);
     let settings = settings(shard, shard.conns.get(id).expect("just seen"));
@@ -164,12 +214,28 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
     for room in rooms.iter() {
         shard.join(id, room);
     }
-    let connected = wire::connected(&client_id, identity.user.as_ref(), &date::iso_ms(now.unix_ms));
-    shard.send(id, Bytes::from(connected), FrameKind::Message);
+    let time = date::iso_ms(now.unix_ms);
+    let connected = wire::connected(&client_id, identity.user.as_ref(), &time, agreement);
+    shard.send(id, Bytes::from(connected), FrameKind::Verbatim);
+    if let Some(agreement) = agreement {
+        encrypt(shard, id, agreement);
+    }
     if tell {
         shard.ask(id, Question::Connected);
     }
     shard.arm(id);
+}
+
+/// What the connection is sent from here on is encrypted.
+fn encrypt(shard: &mut Shard, id: ConnId, agreement: &Agreement) {
+    let conn = shard.conns.get_mut(id).expect("looked up by the caller");
+    if conn.deflates {
+        let mount = conn.mount;
+        shard.deflate_down(mount);
+    }
+    let conn = shard.conns.get_mut(id).expect("just seen");
+    conn.cipher = Some(Box::new(agreement.cipher()));
+    shard.counters.encrypted += 1;
 }
 
 fn ask_to_join(shard: &mut Shard, now: Now, id: ConnId, rooms: Vec<Cow<'_, str>>) {

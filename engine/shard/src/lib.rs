@@ -7,8 +7,9 @@
 //! production.
 //!
 //! Where things live: [`conn`] one connection, [`rooms`] who is in which room, [`burst`] what a turn sends
-//! and to whom, [`outbox`] what a socket has not taken yet, [`timers`] the wheel, [`event`] what goes in
-//! and out, [`limits`] every bound, [`address`] and [`rates`] those of addresses and users. The dialects are `ignis` and `echo`.
+//! and to whom, [`sealing`] the same for encrypted connections, [`outbox`] what a socket has not taken yet,
+//! [`timers`] the wheel, [`event`] what goes in and out, [`limits`] every bound, [`address`] and [`rates`] those of
+//! addresses and users. The dialects are `ignis` and `echo`.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
@@ -32,14 +33,18 @@ mod preface;
 mod publish;
 pub mod rates;
 pub mod rooms;
+pub mod sealing;
 mod shard;
 pub mod timers;
 mod users;
 
 pub use counters::Counters;
 pub use event::{
-    Ask, ClientView, Effect, Forms, HangUp, Identity, Mail, Now, Query, QueryReply, Question, Verdict,
+    Ask, ClientView, Effect, Forms, HangUp, Identity, Mail, Now, Query, QueryReply, Question, RefusalReason,
+    Verdict,
 };
 pub use ids::{ClientRef, ConnId, MountId, ShardId};
-pub use limits::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+pub use limits::{
+    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mount, ShardConfig, SlowConsumer,
+};
 pub use shard::Shard;

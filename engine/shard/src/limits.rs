@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use shardcast_wire::http::HeadLimits;
+use shardcast_wire::ignis::encryption;
 use shardcast_wire::message;
 use shardcast_wire::origin::Origins;
 
@@ -105,6 +106,52 @@ pub struct IgnisSettings {
     pub forward_messages: bool,
     /// Whether connects and disconnects are told.
     pub tell_lifecycle: bool,
+    /// Whether and how clients are encrypted.
+    pub encryption: Encryption,
+}
+
+/// Encryption of one mount (`ignis.md` §10).
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// Who is encrypted.
+    pub mode: EncryptionMode,
+    /// What encrypted clients send.
+    pub inbound: InboundEncryption,
+    /// `info` of the key derivation.
+    pub hkdf_info: Arc<str>,
+}
+
+impl Default for Encryption {
+    /// Off.
+    fn default() -> Self {
+        Self {
+            mode: EncryptionMode::Off,
+            inbound: InboundEncryption::Off,
+            hkdf_info: encryption::HKDF_INFO.into(),
+        }
+    }
+}
+
+/// Which clients of a mount are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncryptionMode {
+    /// None.
+    Off,
+    /// Those that send a public key.
+    Optional,
+    /// All; who sends no public key is closed.
+    Required,
+}
+
+/// What becomes of `encrypted` events that an encrypted client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InboundEncryption {
+    /// They are messages like others, which is what Ignis makes of them.
+    Off,
+    /// They are decrypted and handled as what is in them.
+    Accepted,
+    /// The same, and nothing else is taken from an encrypted client but heartbeats.
+    Required,
 }
 
 impl ShardConfig {

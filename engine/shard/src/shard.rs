@@ -198,6 +198,14 @@ impl Shard {
                     self.close(now, conn, code);
                 }
             }
+            Mail::KickUser { mount, user, code } => {
+                for slot in self.users.slots(mount, &user).to_vec() {
+                    let Some(conn) = self.conns.at(slot) else { continue };
+                    let id = ConnId { slot, generation: conn.generation };
+                    self.counters.kicked += 1;
+                    self.close(now, id, code);
+                }
+            }
             Mail::Query { ticket, query } => {
                 let reply = self.look_up(query);
                 self.effects.push_back(Effect::Reply { ticket, reply });
@@ -438,7 +446,7 @@ impl Shard {
         self.leave_head(id);
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         conn.phase = Phase::Gone;
-        let deflates = conn.deflates;
+        let deflates = conn.takes_deflated();
         let path = std::mem::replace(&mut conn.path, ROOT);
         if let Some(mut outbox) = conn.outbox.take() {
             self.counters.dropped_disconnected += u64::from(outbox.abandon(&mut self.ledger));

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::{Answer, Client, ConnectedFailed, Hooks};
 use shardcast_shard::Identity;
-use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
 
 /// How long the room `slow` takes to validate.
@@ -126,7 +126,7 @@ impl Hooks for FixturePolicy {
             Some("hang") => Answer::later(std::future::pending()),
             Some("throw") => Answer::later(async { resume_unwind(Box::new("authenticate")) }),
             Some("syncthrow") => resume_unwind(Box::new("authenticate")),
-            _ => Answer::Now(AuthOutcome::Refused),
+            _ => Answer::Now(AuthOutcome::Refused(RefusalReason::CredentialsUnknown)),
         }
     }
 
@@ -173,6 +173,8 @@ impl Hooks for FixturePolicy {
         match event.as_deref() {
             Some("syncthrow") => resume_unwind(Box::new("message")),
             Some("rooms") => self.tell_membership(client.id),
+            // The recorded one called `enableClientEncryption`, which does nothing for a client without a key.
+            Some("encrypt-me") => Answer::Now(()),
             _ => {
                 let engine = self.engine.get().expect("attached before clients come");
                 send(engine, client.id, "handled", &text);

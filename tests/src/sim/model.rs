@@ -9,12 +9,13 @@ mod flush;
 mod ignis;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use shardcast_shard::{ConnId, Dialect, Forms, HangUp, Now, ShardConfig};
 use shardcast_wire::close::CloseCode;
-use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId, UserId};
+use shardcast_wire::ignis::{BROADCAST_ROOM, Cipher, ClientId, UserId};
 
 use super::bytes::{inflated_frame, opcode, server_frame};
 use super::line::{Bounds, Frame, Kind, Line};
@@ -72,6 +73,7 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     pub(crate) auth: Auth,
     pub(crate) user: Option<UserId>,
+    expires_ms: Option<u64>,
     pub(crate) asks: u8,
     pub(crate) in_own_room: bool,
     pub(crate) broadcast_listed: bool,
@@ -85,6 +87,8 @@ pub(crate) struct Conn {
     peer_done: bool,
     /// It agreed on permessage-deflate.
     pub(crate) deflates: bool,
+    /// Its key, if it is encrypted.
+    pub(crate) cipher: Option<Rc<Cipher>>,
     /// Accepted in this turn, not offered yet.
     pub(crate) turn: Vec<Frame>,
     pub(crate) line: Line,
@@ -183,6 +187,7 @@ impl Model {
             phase: Phase::Head,
             auth: Auth::None,
             user: None,
+            expires_ms: None,
             asks: 0,
             in_own_room: false,
             broadcast_listed: false,
@@ -194,6 +199,7 @@ impl Model {
             ping_out: false,
             peer_done: false,
             deflates: false,
+            cipher: None,
             turn: Vec::new(),
             line: Line::default(),
             wire: VecDeque::new(),
@@ -274,8 +280,9 @@ impl Model {
             let is_client = conn.shard == shard && conn.mount == *mount && conn.auth == Auth::Done;
             let is_excluded = excludes && excluded.contains(&index);
             if is_client && !is_excluded && conn.listens(index, audience) {
-                let deflated = deflated.as_ref().filter(|_| conn.deflates);
-                conn.turn.push(Frame::message(deflated.unwrap_or(frame).clone()));
+                let deflated = deflated.as_ref().filter(|_| conn.takes_deflated());
+                let bytes = deflated.unwrap_or(frame).clone();
+                conn.turn.push(Frame::message_under(conn.cipher.as_ref(), bytes));
                 receivers += 1;
             }
         }
@@ -285,6 +292,23 @@ impl Model {
     pub(crate) fn kick(&mut self, conn: usize, code: &CloseCode, now: Now) {
         if self.conns[conn].phase == Phase::Open {
             self.close(conn, code, now);
+        }
+    }
+
+    /// Everybody who is this user on the shard.
+    pub(crate) fn kick_user(
+        &mut self,
+        shard: usize,
+        mount: usize,
+        user: &UserId,
+        code: &CloseCode,
+        now: Now,
+    ) {
+        for index in 0..self.conns.len() {
+            let conn = &self.conns[index];
+            if conn.shard == shard && conn.mount == mount && conn.user.as_ref() == Some(user) {
+                self.close(index, code, now);
+            }
         }
     }
 
@@ -380,6 +404,11 @@ impl Conn {
             Audience::Client(client) => *client == index,
             Audience::User(user) => self.user.as_ref() == Some(user),
         }
+    }
+
+    /// Whether messages go to it compressed.
+    pub(crate) fn takes_deflated(&self) -> bool {
+        self.deflates && self.cipher.is_none()
     }
 
     /// The rooms an operator sees.

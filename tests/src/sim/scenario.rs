@@ -7,7 +7,7 @@ use std::time::Duration;
 use shardcast::compression::Compression;
 use shardcast_shard::address::Addresses;
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
-use shardcast_shard::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+use shardcast_shard::{Dialect, Encryption, IgnisSettings, Mount, ShardConfig, SlowConsumer};
 use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 
@@ -90,6 +90,9 @@ pub(crate) struct Scenario {
     pub(crate) kernel_bytes: (u64, u64),
     pub(crate) weights: Vec<u32>,
     pub(crate) hooks: HookHabits,
+    /// Clients that are encrypted, in percent; nobody where memory is scarce, since the model would have to know
+    /// which shared bytes are held for whom in which form.
+    pub(crate) encrypted: u32,
     /// The cap on all outboxes is within reach, so that what is refused depends on who shares what with whom
     /// and the model learns it from the shard.
     pub(crate) memory_scarce: bool,
@@ -133,6 +136,7 @@ impl Scenario {
                 refused: rng.pick(&[0, 5, 10]),
                 failed: rng.pick(&[0, 5]),
             },
+            encrypted: if memory_scarce { 0 } else { rng.pick(&[0, 0, 30, 100]) },
             memory_scarce,
             input_scarce,
             checks_every_event: rng.chance(25),
@@ -163,6 +167,7 @@ impl Scenario {
         scenario.peers_max = scenario.crowd + 20;
         scenario.steps = 300;
         scenario.memory_scarce = false;
+        scenario.encrypted = rng.pick(&[0, 20, 60]);
         scenario.input_scarce = false;
         scenario.checks_every_event = false;
         scenario.hooks = HookHabits { at_once: 100, never: 0, refused: 0, failed: 0 };
@@ -235,5 +240,6 @@ fn ignis(rng: &mut Rng, default_rooms: &[&str]) -> IgnisSettings {
         heartbeat_timeout_ms: rng.pick(&[9_000, 90_000, 7 * 86_400_000]),
         forward_messages: rng.chance(60),
         tell_lifecycle: rng.chance(60),
+        encryption: Encryption::default(),
     }
 }

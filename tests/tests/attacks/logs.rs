@@ -15,7 +15,7 @@ fn inject(server: &Binary) {
     for head in [
         format!("GET /{FORGED} HTTP/1.1\r\nHost: h\r\n\r\n"),
         format!("GET /ws%0d%0a{FORGED} HTTP/1.1\r\nHost: h\r\n\r\n"),
-        format!("GET /ws HTTP/1.1\r\nHost: h\r\nOrigin: \u{1b}]0;x\u{7}\r\n\r\n"),
+        "GET /ws HTTP/1.1\r\nHost: h\r\nOrigin: \u{1b}]0;x\u{7}\r\n\r\n".to_owned(),
         format!("{FORGED}\r\n\r\n"),
         format!("GET /api/clients/{FORGED} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {FORGED}\r\n\r\n"),
     ] {

@@ -17,4 +17,5 @@ mod rates;
 mod redis;
 mod rooms;
 mod siege;
+mod tokens;
 mod transport;

@@ -176,7 +176,7 @@ fn attack_41_a_token_hidden_in_deep_or_broken_json_lets_nobody_in() {
         r#"{"token":""}"#.to_owned(),
     ];
     for data in data {
-        arena.attack(&format!("41 {:.20}", data), &[("auth_refused", 1)], |arena| {
+        arena.attack(&format!("41 {:.20}", data), &[("auth_refused.credentials_missing", 1)], |arena| {
             let mut client = arena.ws();
             client.send_text(&format!(r#"{{"event":"authenticate","data":{data}}}"#));
             assert_eq!(

@@ -1,7 +1,7 @@
 //! 59 to 66: names of rooms and users that are not what they seem, and joins without measure.
 
 use serde_json::{Value, json};
-use shardcast::config::{Secret, Token, UserId};
+use shardcast::config::{Mount, Secret, Token, UserId};
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::{TestServer, WS, emit, one_shard};
 use shardcast_wire::ignis::Destination;
@@ -322,7 +322,9 @@ fn attack_66_the_user_is_the_tokens_whatever_the_client_says() {
     });
     let wrong = ["", "secret-of-u", "secret-of-u1 ", "SECRET-OF-U1", "secret-of-u1\0"];
     for token in wrong {
-        arena.attack(&format!("66 token {token:?}"), &[("auth_refused", 1)], |arena| {
+        let reason = if token.is_empty() { "credentials_missing" } else { "credentials_unknown" };
+        let incident = format!("auth_refused.{reason}");
+        arena.attack(&format!("66 token {token:?}"), &[(incident.as_str(), 1)], |arena| {
             let mut client = Client::connect(arena.server.address(), WS);
             client.send_json(&json!({"event": "authenticate", "data": {"token": token, "userId": "u1"}}));
             assert_eq!(

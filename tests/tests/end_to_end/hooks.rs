@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shardcast::hooks::{Answer, Client as HookClient, ConnectedFailed, Hooks};
 use shardcast_shard::Identity;
-use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::{TestServer, WS, config, one_shard};
 use shardcast_wire::ignis::{Destination, UserId};
@@ -60,7 +60,7 @@ impl Hooks for Script {
             "panic-later" => Answer::later(async { panic!("a future of the test panics") }),
             "never" => Answer::later(std::future::pending()),
             "fail" => Answer::Now(AuthOutcome::Failed),
-            "refuse" => Answer::later(async { AuthOutcome::Refused }),
+            "refuse" => Answer::later(async { AuthOutcome::Refused(RefusalReason::CredentialsUnknown) }),
             _ => Answer::Now(accepted(&token)),
         }
     }

@@ -5,5 +5,7 @@ mod api;
 mod cluster;
 mod compression;
 mod crowd;
+mod encryption;
 mod hooks;
 mod scenarios;
+mod tokens;

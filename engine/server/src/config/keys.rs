@@ -7,22 +7,36 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use shardcast_wire::ignis::encryption::HKDF_INFO;
 use shardcast_wire::origin::OriginPattern;
 
 use super::codec::{
-    Address, Bounded, Bytes, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern, Span,
-    Switch, Text, Url, User,
+    Address, Bounded, Bytes, Claim, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern,
+    Span, Switch, Template, Text, Url, User,
 };
 use super::key::{Key, Rows, Section};
 use super::traffic::{Network, Origin, Per, Rate};
 use super::{
-    Auto, Dialect, IoDriver, LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, Secret, SlowConsumer,
-    UserId,
+    AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver, JwtAlgorithm,
+    LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret,
+    SecretEncoding, SlowConsumer, UserId,
 };
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
+
+/// What the audit log records by default: all but what goes well all the time.
+const AUDIT_EVENTS: [AuditEvent; 8] = [
+    AuditEvent::AuthRefused,
+    AuditEvent::JoinRefused,
+    AuditEvent::ApiRefused,
+    AuditEvent::Kick,
+    AuditEvent::Reload,
+    AuditEvent::Start,
+    AuditEvent::Drain,
+    AuditEvent::Stop,
+];
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -49,13 +63,13 @@ macro_rules! is_live {
 /// Defines a section: its struct, its defaults, and the table of its keys.
 ///
 /// The closure before `{` says where in a [`Config`](super::Config) the section lives; `rows`, in which list the
-/// tables of a repeated section are; `holds`, which repeated section lives within this one.
+/// tables of a repeated section are; `holds`, which repeated sections live within this one.
 macro_rules! settings {
     (
         $(#[doc = $section_doc:literal])+
         pub struct $section:ident (
             $name:literal: |$config:ident, $index:ident| $place:expr
-            $(; rows $rows:expr)? $(; holds $tables:ident: $tables_ty:ty)?
+            $(; rows $rows:expr)? $(; holds $tables:ident: $tables_ty:ty)*
         ) {
             $(
                 $(#[doc = $doc:literal])+
@@ -67,12 +81,12 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq)]
         pub struct $section {
             $($(#[doc = $doc])+ pub $key: $ty,)+
-            $(#[doc = concat!("Its tables `[[", $name, ".", stringify!($tables), "]]`.")] pub $tables: $tables_ty,)?
+            $(#[doc = concat!("Its tables `[[", $name, ".", stringify!($tables), "]]`.")] pub $tables: $tables_ty,)*
         }
 
         impl Default for $section {
             fn default() -> Self {
-                Self { $($key: $default,)+ $($tables: Default::default(),)? }
+                Self { $($key: $default,)+ $($tables: Default::default(),)* }
             }
         }
 
@@ -150,6 +164,11 @@ pub static SECTIONS: &[Section] = &[
     Rates::SECTION,
     Auth::SECTION,
     Token::SECTION,
+    Rule::SECTION,
+    Jwt::SECTION,
+    JwtKey::SECTION,
+    Jwks::SECTION,
+    Audit::SECTION,
     Mount::SECTION,
 ];
 
@@ -314,7 +333,7 @@ settings! {
 
 settings! {
     /// Who may connect, and to which rooms. Everything not allowed here is denied.
-    pub struct Auth ("auth": |config, index| config.auth; holds tokens: Vec<Token>) {
+    pub struct Auth ("auth": |config, index| config.auth; holds tokens: Vec<Token>; holds rules: Vec<Rule>) {
         /// Dev mode: every token is accepted, its text is the user (unless the client names a `userId`), every
         /// room is allowed, and the API needs no key unless one is set. Only on loopback addresses, unless
         /// `insecure` is set.
@@ -323,8 +342,15 @@ settings! {
         insecure: bool as Switch = false, live;
         /// Whether a client may authenticate without a token. It has no user, and the rooms of `auth.rooms`.
         anonymous: bool as Switch = false, live;
-        /// Rooms that every authenticated client may join; `*` stands for any run of characters.
+        /// Rooms that every authenticated client may join, unless a table of `auth.rules` says otherwise; `*` stands
+        /// for any run of characters.
         rooms: Vec<RoomPattern> as List<Pattern> = Vec::new(), live;
+        /// Threads that check tokens and run what an application's hooks answer later. `"auto"` is a quarter of the
+        /// cores this process may run on, at least one.
+        threads: Auto<usize> as OrAuto<Count> [1..=64] = Auto::Auto;
+        /// How much earlier than its token a connection may end, at most a fifth of what is left of the token's
+        /// life: tokens that expire together must not bring their clients back together.
+        expiry_jitter: Duration as Span [secs(0)..=secs(3600)] = secs(30), live;
     }
 }
 
@@ -338,6 +364,122 @@ settings! {
         user: Option<UserId> as Optional<User> = None, live;
         /// Rooms it may join beyond those of `auth.rooms`; `*` stands for any run of characters.
         rooms: Vec<RoomPattern> as List<Pattern> = Vec::new(), live;
+    }
+}
+
+settings! {
+    /// Who may join which rooms; repeat the table for each rule. The first rule that fits decides. Where none does,
+    /// `auth.rooms` and the rooms of the token decide, and what they do not allow is denied.
+    pub struct Rule ("auth.rules": |config, index| config.auth.rules[index]; rows config.auth.rules) {
+        /// The rooms it is about. `*` stands for any run of characters, `{user}` (or `{sub}`) for the client's own
+        /// user and `{tenant}` for its tenant; a client without one does not fit. Required.
+        rooms: Vec<RoomTemplate> as List<Template> = Vec::new(), live;
+        /// Whether a client that fits may or may not.
+        effect: Effect as Name<Effect> = Effect::Allow, live;
+        /// What it is about.
+        actions: Vec<RuleAction> as List<Name<RuleAction>> = vec![RuleAction::Join], live;
+        /// Roles of which the client must have one; without any, all fit.
+        roles: Vec<String> as List<Text> = Vec::new(), live;
+        /// Users of which the client must be one; without any, all fit.
+        users: Vec<UserId> as List<User> = Vec::new(), live;
+        /// Claims that its token must make, all of them, each `name=value`; a name such as `app.plan` looks into
+        /// objects, and a claim that is a list must hold the value.
+        claims: Vec<ClaimCondition> as List<Claim> = Vec::new(), live;
+    }
+}
+
+settings! {
+    /// What a JSON Web Token must say, and what is read from it. Tokens are accepted once there is a key in
+    /// `auth.jwt.keys` or `auth.jwt.jwks`.
+    pub struct Jwt ("auth.jwt": |config, index| config.jwt; holds keys: Vec<JwtKey>; holds jwks: Vec<Jwks>) {
+        /// Audiences of which a token must name one in `aud`. Without any, a token must have no `aud`.
+        audience: Vec<String> as List<Text> = Vec::new(), live;
+        /// Claims that every token must make. Without `exp` among them, tokens may be valid for ever.
+        required: Vec<String> as List<Text> = vec!["exp".to_owned()], live;
+        /// How far the clocks of this machine and the issuer may differ.
+        leeway: Duration as Span [secs(0)..=secs(600)] = secs(10), live;
+        /// The claim that is the user: a string, or a number when the backend addresses users by number. A name such
+        /// as `app.id` looks into objects. `""` gives clients no user.
+        user_claim: String as Text = "sub".to_owned(), live;
+        /// The claim that has the roles: a list of strings, or one string with spaces between them.
+        roles_claim: String as Text = "roles".to_owned(), live;
+        /// The claim that is the tenant.
+        tenant_claim: String as Text = "tenant".to_owned(), live;
+        /// The claim that lists rooms the client may join, as `auth.rooms` does: a list of strings, or one string
+        /// with spaces between them. `""`, the default, lets no token grant rooms.
+        rooms_claim: String as Text = String::new(), live;
+        /// Longest token; longer ones are refused unread.
+        token_bytes_max: usize as Bytes [256..=64 * KIB] = 8 * KIB, live;
+        /// How long a token that was found good is taken for good without another look, at most until it expires.
+        /// `"0s"` checks each time.
+        cache_ttl: Option<Duration> as Optional<Span> [secs(1)..=secs(3600)] = Some(secs(60)), live;
+        /// Tokens that are remembered so.
+        cache_entries_max: usize as Count [64..=1_048_576] = 8_192;
+    }
+}
+
+settings! {
+    /// A key that tokens are signed with; repeat the table for each. Give each one of `secret`, `secret_file`,
+    /// `public_key` and `public_key_file`.
+    pub struct JwtKey ("auth.jwt.keys": |config, index| config.jwt.keys[index]; rows config.jwt.keys) {
+        /// A secret shared with the issuer, for HS256, HS384 and HS512, at least 32 bytes.
+        secret: Secret as Hidden = Secret::new(""), live;
+        /// A file that holds such a secret; one line break at its end does not count.
+        secret_file: String as Text = String::new(), live;
+        /// How the secret is written.
+        secret_encoding: SecretEncoding as Name<SecretEncoding> = SecretEncoding::Text, live;
+        /// The issuer's public key in PEM (`-----BEGIN PUBLIC KEY-----`): RSA, P-256, P-384 or Ed25519. In an
+        /// environment variable `\n` may stand for a line break.
+        public_key: String as Text = String::new(), live;
+        /// A file that holds such a key.
+        public_key_file: String as Text = String::new(), live;
+        /// The key's id: tokens that name a key (`kid`) are checked with the one they name. `""` is for tokens that
+        /// name none, or one that no key has.
+        kid: String as Text = String::new(), live;
+        /// The issuer (`iss`) whose tokens it signs. `""` is any that no other key is bound to.
+        issuer: String as Text = String::new(), live;
+        /// Algorithms that its tokens may be signed with. `[]` is all that a key of its kind is good for.
+        algorithms: Vec<JwtAlgorithm> as List<Name<JwtAlgorithm>> = Vec::new(), live;
+    }
+}
+
+settings! {
+    /// A place an issuer publishes its keys at (a JWKS, RFC 7517); repeat the table for each. Keys are fetched again
+    /// when a token names one that is not known, at most once in 30 s, and stay good for an hour after they were
+    /// last seen there.
+    pub struct Jwks ("auth.jwt.jwks": |config, index| config.jwt.jwks[index]; rows config.jwt.jwks) {
+        /// Its address, `https:`; plain `http:` on this machine only. Required.
+        url: String as Text = String::new(), live;
+        /// The issuer (`iss`) whose keys these are, exactly as its tokens write it. Required.
+        issuer: String as Text = String::new(), live;
+        /// Algorithms that its tokens may be signed with. `[]` is all that a key of its kind is good for.
+        algorithms: Vec<JwtAlgorithm> as List<Name<JwtAlgorithm>> = Vec::new(), live;
+        /// How often the keys are fetched.
+        refresh_interval: Duration as Span [secs(10)..=secs(86_400)] = secs(600), live;
+        /// How long a fetch may take.
+        timeout: Duration as Span [millis(100)..=secs(60)] = secs(5), live;
+        /// Allows plain `http:` to other machines: whoever is on the way can then sign tokens.
+        insecure: bool as Switch = false, live;
+    }
+}
+
+settings! {
+    /// The audit log: a line of JSON for each refusal and for what operators did. It never holds a token, a key or a
+    /// payload.
+    pub struct Audit ("audit": |config, index| config.audit) {
+        /// File that lines are appended to; it is made with mode 0640 and opened again on SIGHUP, for log rotation.
+        /// `"-"` is standard output, `""` turns the log off.
+        file: Option<String> as Optional<Text> = None;
+        /// What is recorded.
+        events: Vec<AuditEvent> as List<Name<AuditEvent>> = AUDIT_EVENTS.to_vec(), live;
+        /// Events that may wait to be written; beyond them events are lost, which is counted and told by a line
+        /// `lost`.
+        queue_max: usize as Count [64..=1_048_576] = 8_192;
+        /// Lines a second for what strangers can cause (refusals, authentication); beyond them the same happens, so
+        /// that nobody fills the disk.
+        rate_max: usize as Count [1..=1_000_000] = 1_000;
+        /// Whether readiness turns red while lines cannot be written.
+        required: bool as Switch = false;
     }
 }
 
@@ -372,6 +514,14 @@ settings! {
         compression: bool as Switch = false;
         /// Shortest frame that is compressed; shorter ones go out plain.
         compression_bytes_min: usize as Bytes [1..=MIB] = 256;
+        /// Which clients get their messages encrypted (Ignis' own scheme: ECDH on P-256, AES-256-GCM), on top of
+        /// TLS, which it does not replace: who can change what passes can change the keys as well. Each message
+        /// is encrypted for each of them, which costs a shard about as much as sending it.
+        encryption: Encryption as Name<Encryption> = Encryption::Off;
+        /// What becomes of `encrypted` events that encrypted clients send. That one comes again is not noticed.
+        encryption_inbound: EncryptionInbound as Name<EncryptionInbound> = EncryptionInbound::Off;
+        /// The `info` of the key derivation (HKDF); clients must use the same.
+        hkdf_info: String as Text = HKDF_INFO.to_owned();
         /// How long a connection may be silent before it is closed; `"0s"` turns this off.
         idle_timeout: Option<Duration> as Optional<Span> [secs(1)..=secs(960)] = Some(secs(60));
         /// Whether the server pings a silent connection before `idle_timeout`, so that only dead ones are closed.
@@ -382,6 +532,13 @@ settings! {
         outbox_messages_max: usize as Count [1..=16_777_216] = 262_144;
         /// What happens to a message for a connection whose outbox is full.
         slow_consumer: SlowConsumer as Name<SlowConsumer> = SlowConsumer::DropNewest;
+    }
+}
+
+impl Jwt {
+    /// Whether there is a key, or a place to get some.
+    pub fn is_used(&self) -> bool {
+        !self.keys.is_empty() || !self.jwks.is_empty()
     }
 }
 

@@ -23,15 +23,20 @@ mod tests;
 pub mod traffic;
 pub mod values;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Rates, Redis, Server, Token};
+pub use keys::{
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Token,
+};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
-pub use pattern::RoomPattern;
+pub use pattern::{RoomPattern, RoomTemplate};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
 pub use traffic::Rate;
-pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, ProxyProtocol, SlowConsumer, UserId};
+pub use values::{
+    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, UserId,
+};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +55,10 @@ pub struct Config {
     pub rates: Rates,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
+    /// What JSON Web Tokens are accepted, and what is read from them.
+    pub jwt: Jwt,
+    /// The record of refusals and of what operators did.
+    pub audit: Audit,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -64,6 +73,8 @@ impl Default for Config {
             limits: Limits::default(),
             rates: Rates::default(),
             auth: Auth::default(),
+            jwt: Jwt::default(),
+            audit: Audit::default(),
             mounts: vec![Mount::default()],
         }
     }

@@ -66,6 +66,7 @@ struct Readiness {
 struct Checks {
     shards: Check,
     redis: Check,
+    audit: Check,
     draining: Check,
     memory: Check,
 }
@@ -81,13 +82,14 @@ impl Checks {
         Self {
             shards: shards(engine),
             redis: redis(engine),
+            audit: audit(engine),
             draining: draining(engine),
             memory: memory(engine),
         }
     }
 
     fn all_ok(&self) -> bool {
-        self.shards.ok && self.redis.ok && self.draining.ok && self.memory.ok
+        self.shards.ok && self.redis.ok && self.audit.ok && self.draining.ok && self.memory.ok
     }
 }
 
@@ -117,6 +119,20 @@ fn redis(engine: &Engine) -> Check {
         (false, false, None) => "connecting".to_owned(),
     };
     Check { ok: status.ready, detail }
+}
+
+/// Trouble is shown always, and turns readiness red only where the audit log is required.
+fn audit(engine: &Engine) -> Check {
+    let Some(counters) = engine.audit().counters() else {
+        return Check { ok: true, detail: "not configured".to_owned() };
+    };
+    match counters.trouble() {
+        None => Check { ok: true, detail: "lines go out".to_owned() },
+        Some(error) => Check {
+            ok: !engine.audit().is_required(),
+            detail: format!("lines do not go out: {error}; they are lost and counted"),
+        },
+    }
 }
 
 fn draining(engine: &Engine) -> Check {

@@ -14,13 +14,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use shardcast_shard::ClientView;
 use shardcast_wire::date;
-use shardcast_wire::ignis::ClientId;
+use shardcast_wire::ignis::{ClientId, UserId};
 
 use super::answer::{self, Answer};
 use super::error::ApiError;
 use super::{Control, emit, not_found};
+use crate::audit::{self, Event, Kind};
 use crate::engine::Emitted;
 use crate::redis::PublishOutcome;
+use crate::router::Routed;
 
 /// Rooms listed when the request does not say how many.
 const ROOMS_LIMIT_DEFAULT: usize = 1_000;
@@ -34,6 +36,7 @@ enum Route<'a> {
     Emit,
     Rooms,
     Client(&'a str),
+    User(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -42,8 +45,15 @@ impl<'a> Route<'a> {
             "emit" => Some(Self::Emit),
             "rooms" => Some(Self::Rooms),
             rest => {
-                let id = rest.strip_prefix("clients/")?;
-                (!id.is_empty() && !id.contains('/')).then_some(Self::Client(id))
+                let (kind, id) = rest.split_once('/')?;
+                if id.is_empty() || id.contains('/') {
+                    return None;
+                }
+                match kind {
+                    "clients" => Some(Self::Client(id)),
+                    "users" => Some(Self::User(id)),
+                    _ => None,
+                }
             }
         }
     }
@@ -53,6 +63,7 @@ impl<'a> Route<'a> {
             Self::Emit => "POST",
             Self::Rooms => "GET, HEAD",
             Self::Client(_) => "GET, HEAD, DELETE",
+            Self::User(_) => "DELETE",
         }
     }
 }
@@ -61,17 +72,32 @@ impl<'a> Route<'a> {
 pub(super) async fn answer(control: &Control, address: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let Some(route) = Route::of(&path) else { return not_found::answer(&request) };
-    if let Err(refused) = control.settings.access.borrow().admit(request.headers()) {
-        control.engine.status().process.api_unauthorized.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%address, "an API request without a good key");
-        return refused.answer();
-    }
+    // Bound first: the lock of the access is not held over what follows.
+    let admitted = control.settings.access.borrow().admit(request.headers());
+    let key = match admitted {
+        Ok(key) => key,
+        Err(refusal) => {
+            control.engine.status().process.api_unauthorized.fetch_add(1, Ordering::Relaxed);
+            let method = request.method().as_str();
+            let refused = || Event::api_refused(address, method, &path, refusal.name());
+            control.engine.audit().record(Kind::ApiRefused, refused);
+            return ApiError::from(refusal).answer();
+        }
+    };
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     let answered = match route {
         Route::Emit if request.method() == Method::POST => emit_messages(control, request).await,
         Route::Rooms if read => rooms(control, request.uri().query()).await,
         Route::Client(id) if read => client(control, id).await,
-        Route::Client(id) if request.method() == Method::DELETE => kick(control, id),
+        Route::Client(id) | Route::User(id) if request.method() == Method::DELETE => {
+            let (kicked, whom) = match route {
+                Route::User(_) => (kick_user(control, id), audit::Kicked::user(id)),
+                _ => (kick(control, id), audit::Kicked::client(id)),
+            };
+            let outcome = kicked.as_ref().err().map_or("accepted", ApiError::code);
+            control.engine.audit().record(Kind::Kick, || Event::kick(whom, address, key, outcome));
+            kicked
+        }
         route => Err(ApiError::MethodNotAllowed { allow: route.methods() }),
     };
     answered.unwrap_or_else(|error| error.answer())
@@ -214,6 +240,50 @@ fn kick(control: &Control, id: &str) -> Result<Answer, ApiError> {
     Err(if is_connected(control, id) { ApiError::ShardBusy } else { ApiError::UnknownClient })
 }
 
+#[derive(Serialize)]
+struct KickedUser {
+    kicked: String,
+    shards: u32,
+}
+
+/// `DELETE /api/users/{id}`: ends all connections of a user in this process. A name that could be a number stands for
+/// the user of that number, too: a backend that revokes somebody must not miss them for want of quotes.
+fn kick_user(control: &Control, id: &str) -> Result<Answer, ApiError> {
+    let name = percent_decoded(id).ok_or(ApiError::UnknownUser)?;
+    let number = serde_json::from_str::<serde_json::Number>(&name).ok();
+    let number = number.and_then(|_| UserId::from_json(&name));
+    let users = [Some(UserId::from_text(&name)), number];
+    let mut routed = Routed::default();
+    for user in users.iter().flatten() {
+        let Routed { shards, refused } = control.engine.kick_user(user);
+        routed.shards += shards;
+        routed.refused += refused;
+    }
+    match routed {
+        Routed { refused: 1.., .. } => Err(ApiError::ShardBusy),
+        Routed { shards: 0, .. } => Err(ApiError::UnknownUser),
+        Routed { shards, .. } => Ok(answer::json(StatusCode::ACCEPTED, &KickedUser { kicked: name, shards })),
+    }
+}
+
+/// A segment of a path with `%XX` for what it may not hold (RFC 3986 §2.1); `None` when it is not UTF-8.
+fn percent_decoded(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let mut byte = *first;
+        if byte == b'%' {
+            let [high, low, after @ ..] = rest else { return None };
+            let digit = |byte: &u8| char::from(*byte).to_digit(16);
+            byte = (digit(high)? << 4 | digit(low)?) as u8;
+            rest = after;
+        }
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).ok()
+}
+
 fn known_client(control: &Control, id: &str) -> Result<ClientId, ApiError> {
     let id = ClientId::parse(id).ok_or(ApiError::UnknownClient)?;
     is_connected(control, id).then_some(id).ok_or(ApiError::UnknownClient)
@@ -236,6 +306,10 @@ mod tests {
             ("/api/clients/", None),
             ("/api/clients", None),
             ("/api/clients/x/y", None),
+            ("/api/users/u1", Some(Route::User("u1"))),
+            ("/api/users/", None),
+            ("/api/users/u1/x", None),
+            ("/api/others/x", None),
             ("/api/emit/", None),
             ("/api/", None),
             ("/api", None),
@@ -244,6 +318,24 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(Route::of(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_decoded_or_refused() {
+        let cases = [
+            ("u1", Some("u1")),
+            ("auth0%7C7", Some("auth0|7")),
+            ("a%2fb", Some("a/b")),
+            ("%C3%A9", Some("é")),
+            ("a+b", Some("a+b")),
+            ("%", None),
+            ("%4", None),
+            ("%zz", None),
+            ("%ff", None),
+        ];
+        for (segment, expected) in cases {
+            assert_eq!(percent_decoded(segment).as_deref(), expected, "{segment}");
         }
     }
 

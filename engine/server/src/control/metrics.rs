@@ -2,7 +2,7 @@
 //!
 //! Names are `shardcast_*` (and `process_*`, where Prometheus has a convention), base units are in the name,
 //! counters end in `_total`. Labels are bounded by the process, never by its peers: `shard`, `kind` of
-//! violation.
+//! violation, `reason` of a refusal, `jwks` for the place of a table in `auth.jwt.jwks`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,12 +18,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use shardcast_shard::Counters;
+use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::message::Violation;
 
 use super::process::Process;
 use crate::engine::Engine;
-use crate::status::{ProcessCounters, ShardStatus};
+use crate::status::{JwksStatus, ProcessCounters, ShardStatus};
 
 /// The media type of the format.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -34,7 +34,7 @@ const GAUGE_MARK: &str = " (gauge).";
 /// Name, meaning and place of each counter of the process.
 type ProcessCounter = (&'static str, &'static str, fn(&ProcessCounters) -> &AtomicU64);
 
-const PROCESS_COUNTERS: [ProcessCounter; 18] = [
+const PROCESS_COUNTERS: [ProcessCounter; 19] = [
     ("redis_received", "Messages received from Redis.", |c| &c.redis_received),
     ("redis_own", "Messages received from Redis that were our own.", |c| &c.redis_own),
     ("redis_malformed", "Messages received from Redis that were not Ignis envelopes.", |c| {
@@ -61,6 +61,7 @@ const PROCESS_COUNTERS: [ProcessCounter; 18] = [
     }),
     ("hand_offs_refused", "HTTP connections the control plane had no place for.", |c| &c.hand_offs_refused),
     ("shards_restarted", "Shards restarted after a panic.", |c| &c.shards_restarted),
+    ("joins_refused_policy", "Rooms asked for that the hooks did not grant.", |c| &c.joins_refused_policy),
     ("api_unauthorized", "API requests refused for a missing or wrong key.", |c| &c.api_unauthorized),
     ("api_emitted", "Messages taken in by the API.", |c| &c.api_emitted),
 ];
@@ -87,7 +88,9 @@ impl Collector for Metrics {
         self.mailboxes(&mut families)?;
         self.process_wide(&mut families)?;
         self.compression(&mut families)?;
+        self.auth(&mut families)?;
         self.redis(&mut families)?;
+        self.audit(&mut families)?;
         operating_system(&mut families, &Process::look())
     }
 }
@@ -137,6 +140,15 @@ impl Metrics {
         let help = "Connections closed for breaking RFC 6455.";
         families.labelled("shardcast_violations", help, None, MetricType::Counter, &violations)?;
 
+        let refusals: Vec<_> = RefusalReason::ALL
+            .iter()
+            .map(|reason| {
+                let sum = counters.iter().map(|counters| counters.auth_refused[reason.index()]).sum();
+                ([("reason", Cow::Borrowed(reason.name()))], sum)
+            })
+            .collect();
+        let help = "Authentications refused by the hooks.";
+        families.labelled("shardcast_auth_refused", help, None, MetricType::Counter, &refusals)?;
         let mut sum = Counters::default();
         for (reason, count) in counters.iter().flat_map(|counters| counters.refused_heads.iter().enumerate())
         {
@@ -188,6 +200,49 @@ impl Metrics {
             families.plain(&format!("shardcast_{name}"), help, unit, MetricType::Counter, value)?;
         }
         Ok(())
+    }
+
+    fn auth(&self, families: &mut Families<'_>) -> fmt::Result {
+        let auth = &self.engine.status().auth;
+        let counts = [
+            ("tokens_checked", "Tokens whose signature was looked at.", &auth.tokens_checked),
+            ("token_cache_hits", "Tokens known from an earlier look.", &auth.cache_hits),
+            ("jwks_fetches", "Fetches of an issuer's keys.", &auth.jwks_fetches),
+            ("jwks_failures", "Fetches of an issuer's keys that brought nothing.", &auth.jwks_failures),
+            ("jwks_keys_ignored", "Keys of issuers that cannot be used.", &auth.jwks_keys_ignored),
+        ];
+        for (name, help, counter) in counts {
+            families.counter(&format!("shardcast_{name}"), help, counter.load(Ordering::Relaxed))?;
+        }
+        let jwks = auth.jwks.load();
+        let by_issuer = |value: fn(&JwksStatus) -> &AtomicU64| -> Vec<([Label; 1], u64)> {
+            let label = |index: usize| [("jwks", Cow::Owned(index.to_string()))];
+            let value = |source: &Arc<JwksStatus>| value(source).load(Ordering::Relaxed);
+            jwks.iter().enumerate().map(|(index, source)| (label(index), value(source))).collect()
+        };
+        let (help, gauge) = ("Keys of an issuer that are in use.", MetricType::Gauge);
+        families.labelled("shardcast_jwks_keys", help, None, gauge, &by_issuer(|source| &source.keys))?;
+        let help = "When the keys of an issuer were last fetched, since 1970; 0: not yet.";
+        let fetched = by_issuer(|source| &source.fetched_unix_seconds);
+        families.labelled("shardcast_jwks_fetched_time", help, Some(Unit::Seconds), gauge, &fetched)
+    }
+
+    /// Only with an audit log configured.
+    fn audit(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(counters) = self.engine.audit().counters() else { return Ok(()) };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        families.counter("shardcast_audit_written", "Lines of the audit log.", read(&counters.written))?;
+        let lost =
+            [("queue", &counters.lost_queue), ("rate", &counters.lost_rate), ("write", &counters.lost_write)];
+        let lost = lost.map(|(because, counter)| ([("because", Cow::Borrowed(because))], read(counter)));
+        let help = "Events that are not in the audit log.";
+        families.labelled("shardcast_audit_lost", help, None, MetricType::Counter, &lost)?;
+        let help = "Writes and openings of the audit log that failed.";
+        families.counter("shardcast_audit_errors", help, read(&counters.errors))?;
+        let help = "1 while lines of the audit log go out.";
+        families.gauge("shardcast_audit_up", help, u64::from(counters.trouble().is_none()))?;
+        let waiting = self.engine.audit().waiting() as u64;
+        families.gauge("shardcast_audit_waiting", "Events that wait to be written.", waiting)
     }
 
     /// Only with a Redis configured: an absent metric cannot alarm anyone.

@@ -1,41 +1,39 @@
-//! Puts a shard's questions to the hooks: at once where they can answer at once, else on the control thread.
+//! Puts a shard's questions to the hooks: at once where they can answer at once, else on the `sc-auth` threads.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
-use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardConfig, ShardId, Verdict};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::key_exchange;
+use crate::audit::{Audit, Event, Kind, Rooms};
 use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
 use crate::status::Status;
 
-/// A hook's answer in the making, with its way home and its place among those in flight.
-pub type AskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// The way to the control thread for what cannot be answered at once, with a bound on how much is in flight and
+/// The way to the `sc-auth` threads for what cannot be answered at once, with a bound on how much is in flight and
 /// for how long.
 #[derive(Clone, Debug)]
 pub struct Later {
-    queue: mpsc::UnboundedSender<AskFuture>,
+    threads: Handle,
     places: Arc<Semaphore>,
     timeout: Duration,
     status: Arc<Status>,
 }
 
 impl Later {
-    /// A way for the hooks of the whole process; the control thread runs what comes out.
-    pub fn new(limits: &config::Limits, status: Arc<Status>) -> (Self, mpsc::UnboundedReceiver<AskFuture>) {
-        let (queue, asked) = mpsc::unbounded_channel();
+    /// A way for the hooks of the whole process, to the threads of a runtime.
+    pub fn new(limits: &config::Limits, status: Arc<Status>, threads: Handle) -> Self {
         let places = Arc::new(Semaphore::new(limits.asks_in_flight_max));
-        (Self { queue, places, timeout: limits.hook_timeout, status }, asked)
+        Self { threads, places, timeout: limits.hook_timeout, status }
     }
 
     /// A place for one more, unless there are too many.
@@ -55,7 +53,8 @@ impl Later {
         done: impl FnOnce(Option<T>) + Send + 'static,
     ) {
         let (status, timeout) = (self.status.clone(), self.timeout);
-        let sent = self.queue.send(Box::pin(async move {
+        // Once the runtime stops the process is at its end, and so is whoever asked.
+        self.threads.spawn(async move {
             let outcome = tokio::time::timeout(timeout, AssertUnwindSafe(future).catch_unwind()).await;
             drop(place);
             let failed = match outcome {
@@ -65,20 +64,21 @@ impl Later {
             };
             failed.fetch_add(1, Ordering::Relaxed);
             done(None);
-        }));
-        // Without a control thread the process is at its end, and so is whoever asked.
-        drop(sent);
+        });
     }
 }
 
 /// Asks for one shard.
 pub(super) struct Asker {
     pub(super) shard: ShardId,
+    /// Says which mounts encrypt.
+    pub(super) config: Arc<ShardConfig>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) later: Later,
     /// Where late verdicts come home.
     pub(super) home: MailSender,
     pub(super) status: Arc<Status>,
+    pub(super) audit: Audit,
 }
 
 impl Asker {
@@ -91,11 +91,28 @@ impl Asker {
         match question {
             Question::Authenticate { data } => {
                 let answer = self.guard(|| hooks.authenticate(&client, &data));
-                self.settle(answer, AuthOutcome::Failed, move |outcome| Verdict::Auth { conn, outcome })
+                let encryption = key_exchange::settings(&self.config, mount);
+                let answer = answer.map(|answer| key_exchange::after(answer, encryption, &data));
+                let audit = self.audit.clone();
+                self.settle(answer, AuthOutcome::Failed, move |outcome| {
+                    record_outcome(&audit, &client, &outcome);
+                    Verdict::Auth { conn, outcome }
+                })
             }
             Question::ValidateRooms { rooms } => {
+                let (asked, status) = (rooms.len(), self.status.clone());
+                let asked_rooms = self.audit.wants(Kind::JoinRefused).then(|| rooms.clone());
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
-                self.settle(answer, Vec::new(), move |rooms| Verdict::Rooms { conn, rooms })
+                let audit = self.audit.clone();
+                self.settle(answer, Vec::new(), move |rooms: Vec<String>| {
+                    let refused = asked.saturating_sub(rooms.len()) as u64;
+                    status.process.joins_refused_policy.fetch_add(refused, Ordering::Relaxed);
+                    if let Some(refused) = asked_rooms.and_then(|asked| Rooms::refused(&asked, &rooms)) {
+                        let who = || audit.who(&client);
+                        audit.record(Kind::JoinRefused, || Event::JoinRefused { who: who(), rooms: refused });
+                    }
+                    Verdict::Rooms { conn, rooms }
+                })
             }
             Question::Connected => match self.guard(|| hooks.connected(&client)) {
                 Some(Answer::Now(Ok(()))) => None,
@@ -155,4 +172,19 @@ impl Asker {
         }
         None
     }
+}
+
+/// Records whether somebody was let in.
+fn record_outcome(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
+    let who = || audit.who(client);
+    let reason = match outcome {
+        AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _) => {
+            let who = || who().being(identity.user.as_ref());
+            return audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
+        }
+        AuthOutcome::Refused(reason) => reason.name(),
+        AuthOutcome::TooManyConnections => "too_many_connections",
+        AuthOutcome::Failed => "failed",
+    };
+    audit.record(Kind::AuthRefused, || Event::AuthRefused { who: who(), reason });
 }

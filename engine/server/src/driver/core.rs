@@ -182,6 +182,9 @@ impl Core {
             }
         }
         self.run_effects();
+        if self.shard.wants_turn() {
+            self.mail.ring();
+        }
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -430,6 +433,10 @@ fn frame_len(letter: &Mail) -> usize {
         | Mail::Broadcast { frame, .. }
         | Mail::Direct { frame, .. }
         | Mail::User { frame, .. } => frame.plain.len(),
-        Mail::Verdict(_) | Mail::Kick { .. } | Mail::Query { .. } | Mail::Drain { .. } => 0,
+        Mail::Verdict(_)
+        | Mail::Kick { .. }
+        | Mail::KickUser { .. }
+        | Mail::Query { .. }
+        | Mail::Drain { .. } => 0,
     }
 }

@@ -9,6 +9,7 @@ mod asks;
 mod clock;
 mod core;
 pub mod files;
+mod key_exchange;
 pub mod listener;
 mod pace;
 mod readiness;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use asks::Asker;
-pub use asks::{AskFuture, Later};
+pub use asks::Later;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use shardcast_shard::{Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
@@ -136,10 +137,12 @@ impl ShardThread {
             admission: self.admission.clone(),
             asker: Asker {
                 shard: self.id,
+                config: self.config.clone(),
                 hooks: self.hooks.clone(),
                 later: self.later.clone(),
                 home: self.home.clone(),
                 status: self.engine.status().clone(),
+                audit: self.engine.audit().clone(),
             },
             hand_offs: self.hand_offs.clone(),
             mail: self.mail.clone(),

@@ -4,6 +4,7 @@
 
 use crate::frame::{self, OpCode};
 
+use super::encryption::Agreement;
 use super::ids::{ClientId, UserId};
 
 const EVENT: &str = r#"{"event":"#;
@@ -95,13 +96,26 @@ pub fn event(event_json: &str, data: Option<&str>) -> Vec<u8> {
 
 /// The frame of `connected`, the only place where a client learns its id.
 ///
-/// `time_iso` is ISO 8601 with milliseconds and `Z`.
-pub fn connected(id: &ClientId, user: Option<&UserId>, time_iso: &str) -> Vec<u8> {
+/// `time_iso` is ISO 8601 with milliseconds and `Z`. With an `agreement` it carries what the client needs for its key.
+pub fn connected(
+    id: &ClientId,
+    user: Option<&UserId>,
+    time_iso: &str,
+    agreement: Option<&Agreement>,
+) -> Vec<u8> {
     let id = id.to_text();
     let id = std::str::from_utf8(&id).unwrap_or_default();
     let (user_key, user) = user.map_or(("", ""), |user| (r#","userId":"#, user.as_json()));
     let head = r#"{"event":"connected","data":{"id":""#;
-    text_frame(&[head, id, "\"", user_key, user, r#","time":""#, time_iso, r#""}}"#])
+    let time_key = r#","time":""#;
+    match agreement.map(Agreement::texts) {
+        None => text_frame(&[head, id, "\"", user_key, user, time_key, time_iso, r#""}}"#]),
+        Some((public_key, salt)) => {
+            let (key_key, salt_key) = (r#"","serverPublicKey":""#, r#"","salt":""#);
+            let keys = [key_key, &public_key, salt_key, &salt, r#""}}"#];
+            text_frame(&[&[head, id, "\"", user_key, user, time_key, time_iso], &keys[..]].concat())
+        }
+    }
 }
 
 fn text_frame(parts: &[&str]) -> Vec<u8> {
@@ -122,6 +136,7 @@ fn text_frame(parts: &[&str]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ignis::encryption::{Entropy, HKDF_INFO, agree};
 
     /// Splits a server frame; asserts that it is one whole, final, unmasked text frame.
     fn payload(frame: &[u8]) -> &str {
@@ -177,7 +192,23 @@ mod tests {
         ] {
             let expected =
                 format!(r#"{{"event":"connected","data":{{"id":"{id}",{member}"time":"{time}"}}}}"#);
-            assert_eq!(payload(&connected(&id, user.as_ref(), time)), expected);
+            assert_eq!(payload(&connected(&id, user.as_ref(), time, None)), expected);
         }
+    }
+
+    #[test]
+    fn connected_brings_what_the_key_is_made_of() {
+        let id = ClientId::parse("e2421b52-9a40-47a4-8ed1-a390c85db8e5").unwrap();
+        let entropy = Entropy::from_random(&[7; Entropy::LEN]);
+        let base_point =
+            "BGsX0fLhLEJH+Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT+NC4v4af5uO5+tKfA+eFivOM1drMV7Oy7ZAaDe/UfU=";
+        let agreement = agree(base_point, HKDF_INFO, &entropy).unwrap();
+        let (public_key, salt) = agreement.texts();
+        let frame = connected(&id, Some(&UserId::from_text("u1")), "T", Some(&agreement));
+        let expected = format!(
+            r#"{{"event":"connected","data":{{"id":"{id}","userId":"u1","time":"T","serverPublicKey":"{public_key}","salt":"{salt}"}}}}"#
+        );
+        assert_eq!(payload(&frame), expected);
+        assert_eq!((public_key.len(), salt.len()), (88, 44));
     }
 }

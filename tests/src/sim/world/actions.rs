@@ -177,7 +177,7 @@ impl World<'_> {
             }
         }
         let number = self.publications.len();
-        let padding = self.rng.next() as usize % (self.scenario.padding_max as usize + 1);
+        let padding = self.rng.below(self.scenario.padding_max as usize + 1);
         let padding = if self.rng.chance(90) { padding.min(2_000) } else { padding };
         let text = format!(r#"{{"event":"p","data":[{number},"{}"]}}"#, "x".repeat(padding));
         let frame: bytes::Bytes = server_frame(opcode::TEXT, text.as_bytes()).into();
@@ -265,7 +265,12 @@ impl World<'_> {
         }
         let conn = self.rng.below(self.model.conns.len());
         let (shard, id) = (self.model.conns[conn].shard, self.model.conns[conn].id);
-        self.post(shard, Mail::Kick { conn: id, code: &close::KICKED });
+        let mount = MountId(self.model.conns[conn].mount as u8);
+        let mail = match self.model.conns[conn].user.clone().filter(|_| self.rng.chance(50)) {
+            Some(user) => Mail::KickUser { mount, user, code: &close::KICKED },
+            None => Mail::Kick { conn: id, code: &close::KICKED },
+        };
+        self.post(shard, mail);
     }
 
     fn query(&mut self) {

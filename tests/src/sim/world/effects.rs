@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use shardcast_shard::Question as Asked;
-use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_shard::{Ask, ClientRef, ClientView, ConnId, Effect, Identity, MountId, ShardId, Verdict};
+use shardcast_wire::ignis::encryption::{Agreement, Entropy, HKDF_INFO, agree};
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
 
 use super::super::fault::Fault;
 use super::super::model::{Auth, Question};
 use super::World;
+
+/// The key of all simulated clients; the server's keys differ.
+const PUBLIC_KEY: &str =
+    "BAH63XBNHbErJSrk/nBjrFNaOyUovbpYe4g9/UrgzLjfs+s3f7seHDZFXwN7LGaroFTSpI4r/xBYDhApTEy6XUM=";
 
 impl World<'_> {
     pub(super) fn run_effects(&mut self, shard: usize) {
@@ -147,12 +152,30 @@ impl World<'_> {
         match self.rng.weighted(&[100 - hooks.refused - hooks.failed, hooks.refused, hooks.failed]) {
             0 => {
                 let user = if self.rng.chance(70) { self.any_user() } else { None };
-                AuthOutcome::Accepted(Identity { user, ..Identity::default() })
+                let expires_unix_ms = self.rng.chance(30).then(|| {
+                    // Some when it is too late already.
+                    let offset_ms = self.rng.pick(&[0, 2_000, 20_000, 200_000, 86_400_000]);
+                    self.now.unix_ms.saturating_sub(1_000) + offset_ms
+                });
+                let identity = Identity { user, expires_unix_ms, ..Identity::default() };
+                if self.rng.chance(self.scenario.encrypted) {
+                    AuthOutcome::Encrypted(identity, Box::new(self.agreement()))
+                } else {
+                    AuthOutcome::Accepted(identity)
+                }
             }
-            1 if self.rng.chance(25) => AuthOutcome::TooManyConnections,
-            1 => AuthOutcome::Refused,
+            1 if self.rng.chance(30) => AuthOutcome::TooManyConnections,
+            1 => AuthOutcome::Refused(RefusalReason::Hooks),
             _ => AuthOutcome::Failed,
         }
+    }
+
+    fn agreement(&mut self) -> Agreement {
+        let mut bytes = [0; Entropy::LEN];
+        for part in bytes.chunks_mut(16) {
+            part.copy_from_slice(&self.rng.bytes16()[..part.len()]);
+        }
+        agree(PUBLIC_KEY, HKDF_INFO, &Entropy::from_random(&bytes)).expect("keys in range")
     }
 
     /// Mostly the rooms asked for; now and then fewer, or some that nobody could ask for.

@@ -65,6 +65,7 @@ fn rules_across_values_are_enforced() {
         (&tokens(&["\"\""]), "auth.tokens.0.token: missing or empty"),
         ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
         (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
+        ("[[mounts]]\ndialect = \"echo\"\nencryption = \"required\"", "only the ignis dialect encrypts"),
     ];
     for (text, expected) in cases {
         let found = refused(text);
@@ -99,6 +100,7 @@ fn doubtful_settings_are_warned_of() {
         ("[api]\nkey = \"0123456789abcdef\"", "nobody can authenticate"),
         ("[auth]\ndev = true", "dev mode: every token"),
         (&format!("{quiet}[auth]\ninsecure = true"), "no effect without auth.dev"),
+        (&format!("{quiet}[audit]\nrequired = true"), "no effect without audit.file"),
         (&format!("{quiet}[admin]\nlisten = \"0.0.0.0:9\""), "the admin listener asks for no key"),
         (&format!("{quiet}[[mounts]]\n[[mounts]]\npath = \"/b\""), "only the first ignis mount"),
         (&format!("{quiet}[server]\nlisten = \"0.0.0.0:80\""), "every web page may connect"),
@@ -107,6 +109,7 @@ fn doubtful_settings_are_warned_of() {
             "every address is a trusted proxy",
         ),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
+        (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
     ];
     for (text, expected) in cases {
         let found = warnings(text);
