@@ -70,6 +70,7 @@ fn every_seed_agrees_with_the_model() {
         "handed_off",
         "handshake_timeouts",
         "auth_failed",
+        "auth_refused_user_limit",
         "messages_encrypted",
         "encryption_deferred",
         "auth_expired",
