@@ -3,10 +3,18 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 pub use shardcast_shard::event::{AuthOutcome, RefusalReason};
 pub use shardcast_shard::{ClientRef, Identity, MountId};
 pub use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
+
+use tokio::sync::watch;
+
+use crate::webhooks::figures::Figures;
+
+/// Work beside the hooks, see [`Hooks::background`].
+pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A hook's answer: at once, or later.
 pub enum Answer<T> {
@@ -77,5 +85,17 @@ pub trait Hooks: Send + Sync + 'static {
     /// A connection is gone, authenticated or not.
     fn disconnected(&self, _client: &Client) -> Answer<()> {
         Answer::Now(())
+    }
+
+    /// Work of the hooks' own that goes on beside them; asked once at start. It runs on the thread `sc-hooks` (tokio,
+    /// with time and I/O) and ends by itself soon after `stopped` turned true, which is after the last connection's
+    /// [`Hooks::disconnected`]; the process waits for it.
+    fn background(&self, _stopped: watch::Receiver<bool>) -> Option<Background> {
+        None
+    }
+
+    /// Counters for metrics and health, if these hooks ask an application over HTTP; asked once at start.
+    fn webhooks(&self) -> Option<Arc<Figures>> {
+        None
     }
 }

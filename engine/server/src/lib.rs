@@ -4,6 +4,7 @@
 //! [`threads`] is the page where all threads and queues are wired.
 #![warn(unreachable_pub)]
 
+pub mod application;
 pub mod auth;
 pub mod cli;
 pub mod compression;
@@ -16,9 +17,11 @@ pub mod engine;
 pub mod hooks;
 pub mod logs;
 pub mod mailbox;
+pub mod outbound;
 pub mod policy;
 pub mod redis;
 pub mod router;
 pub mod serve;
 pub mod status;
 pub mod threads;
+pub mod webhooks;

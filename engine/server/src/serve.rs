@@ -1,14 +1,14 @@
 //! `shardcast serve`: the process from start to the last connection.
 
 use std::io;
-use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::application::Application;
 use crate::config::{Config, Dialect, Loaded};
 use crate::driver::files;
 use crate::logs::{self, LogLevelHandle};
-use crate::policy::Policy;
+use crate::outbound::OutboundError;
 use crate::threads::{Server, StartError};
 
 /// Why `serve` ended badly.
@@ -17,6 +17,9 @@ pub enum ServeError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The application's webhooks cannot be reached at all.
+    #[error("webhooks")]
+    Webhooks(#[from] OutboundError),
     /// The kernel refuses signal handlers or an event loop.
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
@@ -35,10 +38,10 @@ pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let runtime = runtime.map_err(ServeError::Signals)?;
     // Before anything listens: without a handler a signal ends the process, and whoever connected, at once.
     let signals = runtime.block_on(async { Signals::watch() }).map_err(ServeError::Signals)?;
-    let policy = Arc::new(Policy::new(&loaded.config));
-    let server = Server::start(&loaded.config, policy.clone())?;
+    let application = Application::new(&loaded.config)?;
+    let server = Server::start(&loaded.config, application.hooks())?;
     announce(&server, &loaded.config);
-    runtime.block_on(obey(signals, server, loaded, &policy, &log_level));
+    runtime.block_on(obey(signals, server, loaded, &application, &log_level));
     Ok(())
 }
 
@@ -46,11 +49,11 @@ async fn obey(
     mut signals: Signals,
     mut server: Server,
     mut loaded: Loaded,
-    policy: &Policy,
+    application: &Application,
     log_level: &LogLevelHandle,
 ) {
     while signals.next().await == Asked::Reload {
-        reload(&mut server, &mut loaded, policy, log_level);
+        reload(&mut server, &mut loaded, application, log_level);
     }
     tracing::info!(period = ?loaded.config.server.drain_period, "draining; a second signal ends at once");
     let ended = tokio::task::spawn_blocking(|| {
@@ -100,12 +103,12 @@ impl Signals {
 }
 
 /// Applies what of the configuration can change at run time; a broken one changes nothing.
-fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, log_level: &LogLevelHandle) {
+fn reload(server: &mut Server, loaded: &mut Loaded, application: &Application, log_level: &LogLevelHandle) {
     match loaded.reload() {
         Err(error) => tracing::error!("reload refused, everything stays as it was: {error}"),
         Ok(reload) => {
             *loaded = reload.merged;
-            policy.reload(&loaded.config);
+            application.reload(&loaded.config);
             server.reload(&loaded.config);
             log_level.set(loaded.config.server.log_level);
             tracing::info!(applied = ?reload.applied, "configuration reloaded");

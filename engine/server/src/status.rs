@@ -1,10 +1,12 @@
 //! Health and counters of a process, written by its threads and read by the control plane.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use shardcast_shard::Counters;
+
+use crate::webhooks::figures::Figures;
 
 /// Counters outside the shards.
 #[derive(Debug, Default)]
@@ -63,6 +65,8 @@ pub struct Status {
     pub process: ProcessCounters,
     /// By shard.
     pub shards: Vec<ShardStatus>,
+    /// Of the webhooks, with any.
+    pub webhooks: Option<Arc<Figures>>,
     /// A stop was asked for.
     pub draining: AtomicBool,
 }
@@ -75,6 +79,7 @@ impl Status {
             io_driver,
             process: ProcessCounters::default(),
             shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
+            webhooks: None,
             draining: AtomicBool::new(false),
         }
     }

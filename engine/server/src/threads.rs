@@ -11,9 +11,10 @@
 //!                    │sc-control │────────────────────>│  router   │ by the directory
 //!                    │tokio,hyper│<─ hand-offs, asks ─┐└─────┬─────┘
 //!                    └───────────┘       (bounded)    │      │ mail (bounded, one eventfd a shard)
-//!                                                ┌────┴──────┴─────┐
-//!                                                │  sc-shard-0..n  │ monoio, pinned, own listeners
-//!                                                └─────────────────┘
+//!                    ┌───────────┐ questions, events ┌┴──────┴─────────┐
+//!      webhooks <────│ sc-hooks  │<──────────────────│  sc-shard-0..n  │ monoio, pinned, own listeners
+//!                    │tokio      │     (bounded)     └─────────────────┘
+//!                    └───────────┘ only with webhooks
 //! ```
 
 use std::io;
@@ -33,7 +34,7 @@ use crate::control::{self, Settings};
 use crate::directory::Directory;
 use crate::driver::{AskFuture, Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
-use crate::hooks::Hooks;
+use crate::hooks::{Background, Hooks};
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
 use crate::redis;
 use crate::router::Router;
@@ -41,6 +42,8 @@ use crate::status::Status;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
+/// Host names that the hooks' background looks up at once.
+const LOOKUPS_MAX: usize = 4;
 /// Between two attempts to post a drain into a full mailbox.
 const DRAIN_RETRY: Duration = Duration::from_millis(10);
 
@@ -97,6 +100,7 @@ pub struct Server {
     shards: Vec<JoinHandle<()>>,
     control_thread: JoinHandle<()>,
     redis_thread: Option<JoinHandle<()>>,
+    hooks_thread: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     drain_period: Duration,
 }
@@ -110,7 +114,9 @@ impl Server {
         let machine = Machine::detect();
         let shard_count = config.shard_count(&machine).min(ShardId::COUNT_MAX);
         let io = choose_io(config.server.io)?;
-        let status = Arc::new(Status::new(Instant::now(), io.name(), shard_count));
+        let mut status = Status::new(Instant::now(), io.name(), shard_count);
+        status.webhooks = hooks.webhooks();
+        let status = Arc::new(status);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
         let listeners = bind_all(&config.server.listen, shard_count)?;
         let addresses = listeners[0].iter().filter_map(|l| l.local_addr().ok()).collect();
@@ -144,9 +150,12 @@ impl Server {
         let (later, asked) = Later::new(&config.limits, engine.status().clone());
         let control = Arc::new(Settings::new(config));
         let control_thread = {
-            let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
+            let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped.clone());
             spawn("sc-control", move || run_control(serve, asked))?
         };
+        let background = hooks.background(stopped);
+        let hooks_thread =
+            background.map(|work| spawn("sc-hooks", move || run_background(work))).transpose()?;
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
@@ -181,6 +190,7 @@ impl Server {
             shards,
             control_thread,
             redis_thread,
+            hooks_thread,
             stop,
             drain_period: config.server.drain_period,
         })
@@ -231,8 +241,8 @@ impl Server {
         }
         self.stop.send_replace(true);
         drop(self.control_thread.join());
-        if let Some(redis) = self.redis_thread {
-            drop(redis.join());
+        for thread in [self.redis_thread, self.hooks_thread].into_iter().flatten() {
+            drop(thread.join());
         }
     }
 }
@@ -338,6 +348,16 @@ fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::UnboundedReceiv
         });
         serve.await;
     });
+}
+
+/// The thread of what the hooks do beside answering: webhooks.
+fn run_background(work: Background) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("sc-hooks-dns").build();
+    let runtime = runtime.expect("the kernel gives an epoll descriptor");
+    runtime.block_on(work);
+    // A name that is still being looked up is nobody's business any more.
+    runtime.shutdown_background();
 }
 
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {

@@ -14,7 +14,8 @@ use super::keys::{Admin, Api, Auth, Limits, Mount, Server, Token};
 use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
-use super::values::{Auto, Dialect};
+use super::values::{Auto, Dialect, WebhookHook};
+use super::webhooks::{self, WebhookAdvice, WebhookRule};
 
 /// A key shorter than this many bytes can be guessed.
 const KEY_BYTES_MIN: usize = 16;
@@ -115,6 +116,9 @@ pub enum Rule {
     /// A token that is empty or missing.
     #[error("missing or empty; give every [[auth.tokens]] table a token")]
     TokenEmpty,
+    /// Of the section `webhooks`.
+    #[error(transparent)]
+    Webhook(#[from] WebhookRule),
 }
 
 /// What works and is doubtful. The server starts and logs it.
@@ -167,6 +171,9 @@ pub enum Advice {
         /// Cores.
         cores: usize,
     },
+    /// Of the section `webhooks`.
+    #[error(transparent)]
+    Webhook(#[from] WebhookAdvice),
 }
 
 /// What a check found.
@@ -177,11 +184,11 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn refuse(&mut self, section: &str, index: usize, key: &str, rule: Rule) {
+    pub(super) fn refuse(&mut self, section: &str, index: usize, key: &str, rule: Rule) {
         self.rules.push((KeyPath::known(section, index, key), rule));
     }
 
-    fn advise(&mut self, section: &str, index: usize, key: &str, advice: Advice) {
+    pub(super) fn advise(&mut self, section: &str, index: usize, key: &str, advice: Advice) {
         self.advice.push((KeyPath::known(section, index, key), advice));
     }
 
@@ -211,6 +218,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     check_capacity(config, machine, &mut findings);
     check_api(config, &mut findings);
     check_auth(config, &mut findings);
+    webhooks::check(config, &mut findings);
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
@@ -303,7 +311,11 @@ fn check_auth(config: &Config, findings: &mut Findings) {
         if !auth.tokens.is_empty() {
             findings.advise(Token::NAME, 0, "token", Advice::TokensUnused);
         }
-    } else if asks && auth.tokens.is_empty() && !auth.anonymous {
+    } else if asks
+        && auth.tokens.is_empty()
+        && !auth.anonymous
+        && !config.webhooks.has(WebhookHook::Authenticate)
+    {
         findings.advise(Auth::NAME, 0, "dev", Advice::NobodyAuthenticates);
     }
     if auth.insecure && !auth.dev {

@@ -20,16 +20,19 @@ pub mod secret;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod url;
 pub mod values;
+pub mod webhooks;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token};
+pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token, Webhooks};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
 pub use pattern::RoomPattern;
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
-pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId};
+pub use url::HttpUrl;
+pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId, WebhookHook};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
+    /// What an application is asked and told over HTTP.
+    pub webhooks: Webhooks,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -59,6 +64,7 @@ impl Default for Config {
             redis: Redis::default(),
             limits: Limits::default(),
             auth: Auth::default(),
+            webhooks: Webhooks::default(),
             mounts: vec![Mount::default()],
         }
     }
