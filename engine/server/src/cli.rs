@@ -8,6 +8,7 @@ pub mod args;
 pub mod emit;
 pub mod pages;
 pub mod terminal;
+pub mod webhook;
 
 use std::error::Error;
 use std::io;
@@ -22,6 +23,7 @@ use crate::doctor;
 use args::ConfigArgs;
 use emit::{EmitArgs, EmitError};
 use terminal::{Terminal, print};
+use webhook::{TestWebhookArgs, TestWebhookError};
 
 /// Exit code of a command that ran and failed.
 const EXIT_FAILED: u8 = 1;
@@ -118,6 +120,9 @@ pub enum Command {
     /// Publish an event to a room, a user, a client or everyone
     #[command(long_about = emit::LONG_ABOUT, after_help = emit::EXAMPLES)]
     Emit(EmitArgs),
+    /// Send the application one webhook, and show what its answer comes to
+    #[command(long_about = webhook::LONG_ABOUT, after_help = webhook::EXAMPLES)]
+    TestWebhook(TestWebhookArgs),
     /// Examine this machine: io_uring, limits, kernel settings, memory, Redis
     #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_EXAMPLES)]
     Doctor(doctor::DoctorArgs),
@@ -137,6 +142,9 @@ pub enum CliError {
     /// An event was not published.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// A webhook was not answered, or not well.
+    #[error(transparent)]
+    TestWebhook(#[from] TestWebhookError),
     /// A check found a fault, which has been printed.
     #[error("found a fault")]
     Fault,
@@ -147,6 +155,8 @@ impl CliError {
         match self {
             Self::Config(_) => EXIT_USAGE,
             Self::Emit(error) if error.is_usage() => EXIT_USAGE,
+            Self::TestWebhook(error) if error.is_usage() => EXIT_USAGE,
+            Self::TestWebhook(_) => EXIT_FAILED,
             Self::Output(_) | Self::Emit(_) | Self::Fault => EXIT_FAILED,
         }
     }
@@ -198,6 +208,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
             let loaded = sources.load()?;
             emit::run(args, &loaded)?;
         }
+        Command::TestWebhook(args) => webhook::run(args, &sources.load()?.config)?,
         Command::Doctor(args) => {
             let report = doctor::examine(&sources);
             print(&report.text(args.json, Terminal::of_stdout().colour()))?;

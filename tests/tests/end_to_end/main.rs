@@ -7,3 +7,4 @@ mod compression;
 mod crowd;
 mod hooks;
 mod scenarios;
+mod webhooks;

@@ -67,6 +67,9 @@ struct Checks {
     shards: Check,
     redis: Check,
     draining: Check,
+    /// Always ok: clients that are connected are served, and other instances would ask the same application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhooks: Option<Check>,
 }
 
 #[derive(Serialize)]
@@ -77,7 +80,12 @@ struct Check {
 
 impl Checks {
     fn run(engine: &Engine) -> Self {
-        Self { shards: shards(engine), redis: redis(engine), draining: draining(engine) }
+        Self {
+            shards: shards(engine),
+            redis: redis(engine),
+            draining: draining(engine),
+            webhooks: webhooks(engine),
+        }
     }
 
     fn all_ok(&self) -> bool {
@@ -116,6 +124,15 @@ fn redis(engine: &Engine) -> Check {
 fn draining(engine: &Engine) -> Check {
     let draining = engine.status().draining.load(Ordering::Acquire);
     Check { ok: !draining, detail: if draining { "a stop was asked for" } else { "no" }.to_owned() }
+}
+
+fn webhooks(engine: &Engine) -> Option<Check> {
+    let open = engine.status().webhooks.as_ref()?.open_breakers();
+    let detail = match open.as_slice() {
+        [] => "answered, or not asked yet".to_owned(),
+        open => format!("degraded: the application is out of order for {}", open.join(", ")),
+    };
+    Some(Check { ok: true, detail })
 }
 
 fn ready(engine: &Arc<Engine>) -> Answer {

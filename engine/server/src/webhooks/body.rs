@@ -134,7 +134,7 @@ struct Granted {
 
 /// Why a body is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BadAnswer {
+pub enum BadAnswer {
     /// The status is none of 200, 401, 403.
     #[error("status {0} is no answer")]
     Status(u16),

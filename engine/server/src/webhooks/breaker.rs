@@ -136,12 +136,12 @@ mod tests {
         let mut passes = Vec::new();
         for (number, step) in steps.iter().enumerate() {
             match step {
-                Step::Admit(seconds, expected) => {
+                Admit(seconds, expected) => {
                     let pass = breaker.admit(at(seconds));
                     assert_eq!(pass.is_some(), *expected, "step {number}");
                     passes.extend(pass);
                 }
-                Step::Report(seconds, index, in_order, expected) => {
+                Report(seconds, index, in_order, expected) => {
                     let change = breaker.report(passes[*index], at(seconds), *in_order);
                     assert_eq!(change, *expected, "step {number}");
                 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::breaker::{Breaker, Change, Thresholds};
-use super::figures::{Figures, GateFigures, Outcome, Unasked};
+use super::figures::{Figures, GateFigures, Outcome};
 use super::link::Terms;
 use crate::outbound::{Failure, Reply};
 
@@ -74,7 +74,6 @@ impl Gate {
         body: Bytes,
     ) -> Result<Result<Reply, Outcome>, Closed> {
         let Some(pass) = self.with(|state| state.breaker.admit(Instant::now())) else {
-            self.figures().count_unasked(Unasked::BreakerOpen);
             return Err(Closed);
         };
         let begun = Instant::now();

@@ -11,7 +11,7 @@
 //!         ── events ───────> 4 lanes ─> gate┘
 //! ```
 
-pub(crate) mod body;
+pub mod body;
 mod breaker;
 mod events;
 pub mod figures;

@@ -85,8 +85,11 @@ pub(super) async fn run(
         }
         let gate = gate.clone();
         tokio::spawn(async move {
-            if let Ok(Ok(reply)) = gate.post(&terms, &job.id, job.body).await {
-                gate.count((job.settle)(&reply));
+            match gate.post(&terms, &job.id, job.body).await {
+                Ok(Ok(reply)) => gate.count((job.settle)(&reply)),
+                // Counted as what it was.
+                Ok(Err(_)) => {}
+                Err(_) => gate.figures().count_unasked(Unasked::BreakerOpen),
             }
             drop(place);
         });

@@ -22,6 +22,8 @@ fn every_key_sets_its_own_field_and_no_other() {
         "echo",
         "disconnect",
         "/seven",
+        "http://seven/",
+        "rooms",
     ];
     let all = |config: &Config| -> Vec<(String, String)> {
         let keys = SECTIONS
@@ -115,7 +117,7 @@ fn the_effective_configuration_is_toml_that_masks_secrets_and_names_origins() {
     ] {
         assert!(page.lines().any(|line| line == expected), "{expected} in {page}");
     }
-    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(7));
+    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(8));
 }
 
 #[test]
