@@ -390,7 +390,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 15] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 16] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -406,6 +406,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         accepts_shed,
         hand_offs_refused,
         shards_restarted,
+        joins_refused_policy,
         api_unauthorized,
         api_emitted,
     } = process;
@@ -423,6 +424,7 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("accepts_shed", accepts_shed),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
+        ("joins_refused_policy", joins_refused_policy),
         ("api_unauthorized", api_unauthorized),
         ("api_emitted", api_emitted),
     ]

@@ -70,8 +70,8 @@ fn every_seed_agrees_with_the_model() {
         "handed_off",
         "refused_heads",
         "handshake_timeouts",
-        "auth_refused",
         "auth_failed",
+        "auth_expired",
         "auth_timeouts",
         "heartbeat_timeouts",
         "idle_timeouts",
@@ -94,7 +94,7 @@ fn every_seed_agrees_with_the_model() {
     ] {
         assert!(sum.counter(name) > 0, "{name} never happened in {seeds} seeds");
     }
-    assert!(sum.letters_refused > 0 && sum.frames_heard > sum.seeds);
+    assert!(sum.auth_refused > 0 && sum.letters_refused > 0 && sum.frames_heard > sum.seeds);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::hooks::Hooks;
-use crate::outbound::OutboundError;
+use crate::outbound::post::OutboundError;
 use crate::policy::Policy;
 use crate::webhooks::Webhooks;
 

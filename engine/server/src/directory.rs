@@ -84,6 +84,11 @@ impl Directory {
         Self { clients: DashMap::new(), mounts: (0..mount_count).map(|_| Names::default()).collect() }
     }
 
+    /// How many mounts there are.
+    pub fn mounts_len(&self) -> usize {
+        self.mounts.len()
+    }
+
     /// A client can be addressed.
     pub fn client_up(&self, id: ClientId, mount: MountId, client: ClientRef) {
         self.clients.insert(id, (mount, client));

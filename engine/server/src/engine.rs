@@ -141,6 +141,20 @@ impl Engine {
         })
     }
 
+    /// Closes every connection of a user in this process, on all mounts. Tells how many shards were told, and how
+    /// many could not be because their mailbox was full.
+    pub fn kick_user(&self, user: &UserId) -> Routed {
+        let mut routed = Routed::default();
+        for mount in 0..self.router.directory().mounts_len() {
+            let mount = MountId(mount as u8);
+            for shard in self.router.directory().user(mount, user).iter() {
+                let mail = Mail::KickUser { mount, user: user.clone(), code: &close::KICKED };
+                if self.router.shard(shard).post(mail) { routed.shards += 1 } else { routed.refused += 1 }
+            }
+        }
+        routed
+    }
+
     /// Hands the reply of a shard to whoever asked.
     pub fn answer(&self, ticket: u64, reply: QueryReply) {
         self.queries.answer(ticket, reply);

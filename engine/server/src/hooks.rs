@@ -9,11 +9,11 @@ pub use shardcast_shard::event::{AuthOutcome, RefusalReason};
 pub use shardcast_shard::{ClientRef, Identity, MountId};
 pub use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
 
+pub use crate::status::AuthStatus;
+use crate::webhooks::figures::Figures;
 use tokio::sync::watch;
 
-use crate::webhooks::figures::Figures;
-
-/// Work beside the hooks, see [`Hooks::background`].
+/// Work beside the hooks, see [`Hooks::background`] and [`Hooks::worker`].
 pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A hook's answer: at once, or later.
@@ -21,7 +21,7 @@ pub enum Answer<T> {
     /// Known at once. The hook ran on the shard's own thread: it must not block or take longer than a few
     /// microseconds.
     Now(T),
-    /// A future that runs on the control thread. Deliveries go on meanwhile; the client's later messages
+    /// A future that runs on the `sc-auth` threads. Deliveries go on meanwhile; the client's later messages
     /// are handled before the answer.
     Later(Pin<Box<dyn Future<Output = T> + Send>>),
 }
@@ -87,10 +87,20 @@ pub trait Hooks: Send + Sync + 'static {
         Answer::Now(())
     }
 
-    /// Work of the hooks' own that goes on beside them; asked once at start. It runs on the thread `sc-hooks` (tokio,
-    /// with time and I/O) and ends by itself soon after `stopped` turned true, which is after the last connection's
+    /// What is to run on the `sc-auth` threads for as long as the server does; asked once at start.
+    fn background(&self) -> Option<Background> {
+        None
+    }
+
+    /// What authentication counts, for the metrics; asked once at start.
+    fn status(&self) -> Option<Arc<AuthStatus>> {
+        None
+    }
+
+    /// What is to run on the thread `sc-hooks` (tokio, with time and I/O) and to end in order; asked once at start. It
+    /// ends by itself soon after `stopped` turned true, which is after the last connection's
     /// [`Hooks::disconnected`]; the process waits for it.
-    fn background(&self, _stopped: watch::Receiver<bool>) -> Option<Background> {
+    fn worker(&self, _stopped: watch::Receiver<bool>) -> Option<Background> {
         None
     }
 

@@ -1,124 +1,158 @@
-//! HTTP requests that this process sends: to an application's webhooks, for key sets.
+//! HTTP requests that the server makes: one client for all of them, with bounds on whom it talks to and on how
+//! much it listens to.
 //!
-//! The one client's settings are the careful ones: no redirects, no proxy from the environment, no cookies, no
-//! decompression, HTTP/1.1; and every answer is bounded in time and bytes. Where requests go is the operator's
-//! business, never a peer's.
+//! It follows a redirect only to the same scheme, host and port, knows no proxy (neither the environment's nor
+//! the system's), keeps no cookies, and never reads a body beyond the caller's bound.
+
+pub mod post;
 
 use std::error::Error;
-use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
+use reqwest::redirect::{Attempt, Policy};
+pub use reqwest::{Client, Response, Url};
 
-/// Below the 5 s after which node closes idle connections, so that a request seldom meets a connection that is being
-/// closed.
-const IDLE_MAX: Duration = Duration::from_secs(4);
+/// For a connection to come about, its TLS handshake included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Header lines of an answer.
-const HEADERS_MAX: usize = 100;
+/// How long a connection is kept for the next request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client could not be made: no certificates of authorities to trust, for one.
+/// Redirects that are followed in a row.
+const REDIRECTS_MAX: usize = 3;
+
+/// Why an address is not one to send requests to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlFault {
+    /// It is no URL with a host.
+    #[error("it is not a URL such as \"https://host/path\"")]
+    NotUrl,
+    /// Neither of the two.
+    #[error("it begins with neither https: nor http:")]
+    Scheme,
+    /// Others can read and change what is sent.
+    #[error("it is plain http: to another machine; use https:, or set insecure if this is meant")]
+    Plain,
+    /// Part of the URL would end in logs.
+    #[error("it has a user name or a password in it")]
+    Credentials,
+}
+
+/// Reads the address of an endpoint: `https:` to anywhere, `http:` to this machine, and with `allow_plain` to
+/// anywhere.
+pub fn endpoint(text: &str, allow_plain: bool) -> Result<Url, UrlFault> {
+    let url = Url::parse(text).map_err(|_| UrlFault::NotUrl)?;
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(UrlFault::NotUrl)?;
+    match url.scheme() {
+        "https" => {}
+        "http" if allow_plain || is_loopback(host) => {}
+        "http" => return Err(UrlFault::Plain),
+        _ => return Err(UrlFault::Scheme),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(UrlFault::Credentials);
+    }
+    Ok(url)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The client of the process; cloning shares its connections. Make it once.
+///
+/// # Errors
+/// The system's certificates cannot be used.
+pub fn client() -> Result<Client, reqwest::Error> {
+    Client::builder()
+        .user_agent(concat!("shardcast/", env!("CARGO_PKG_VERSION")))
+        .redirect(Policy::custom(follow))
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build()
+}
+
+/// A redirect that is not followed is the answer, with its status.
+fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let same_origin = attempt.previous().first().is_some_and(|from| from.origin() == attempt.url().origin());
+    if same_origin && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
+}
+
+/// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot prepare for sending HTTPS requests; install the certificates of authorities (ca-certificates), or name a \
-     file of them in SSL_CERT_FILE"
-)]
-pub struct OutboundError(#[source] reqwest::Error);
-
-/// The client, with its pool of connections. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Outbound(Client);
-
-/// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Its status, 3xx included.
-    pub status: StatusCode,
-    /// Its body, within the bound.
-    pub body: Bytes,
+pub enum BodyError {
+    /// It is longer than the caller takes.
+    #[error("the answer is longer than {bytes_max} bytes")]
+    TooLong {
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// It did not come to its end.
+    #[error("the answer broke off: {}", cause(.0))]
+    Broken(#[source] reqwest::Error),
 }
 
-/// How much of an answer is waited for and read.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// From connecting to the last byte.
-    pub time: Duration,
-    /// Longest body.
-    pub body_bytes_max: usize,
-}
-
-/// No whole answer came.
-#[derive(Debug)]
-pub enum Failure {
-    /// Not in time.
-    Timeout(Duration),
-    /// Its body is longer than this.
-    TooBig(usize),
-    /// No connection, or it broke, or what came is no HTTP.
-    Unreachable(reqwest::Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout(time) => write!(f, "no answer within {time:?}"),
-            Self::TooBig(bytes_max) => write!(f, "the answer is longer than {bytes_max} bytes"),
-            // The outer errors of the client say no more than "error sending request".
-            Self::Unreachable(error) => {
-                let mut cause: &dyn Error = error;
-                while let Some(source) = cause.source() {
-                    cause = source;
-                }
-                write!(f, "no connection, or it broke: {cause}")
-            }
-        }
+/// The whole body, if it is no longer than `bytes_max`. No more than that is ever held.
+pub async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    let too_long = BodyError::TooLong { bytes_max };
+    if response.content_length().is_some_and(|length| length > bytes_max as u64) {
+        return Err(too_long);
     }
-}
-
-impl Outbound {
-    /// A client that keeps up to `idle_max` connections open between requests. Without `https` it needs no certificates
-    /// of authorities, and trusts nobody.
-    ///
-    /// # Errors
-    /// When this machine has no certificates of authorities.
-    pub fn new(https: bool, idle_max: usize) -> Result<Self, OutboundError> {
-        let builder = Client::builder()
-            .user_agent(concat!("shardcast/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .http1_max_headers(HEADERS_MAX)
-            .https_only(https)
-            .pool_max_idle_per_host(idle_max)
-            .pool_idle_timeout(IDLE_MAX);
-        let builder = if https { builder } else { builder.tls_certs_only([]) };
-        builder.build().map(Self).map_err(OutboundError)
-    }
-
-    /// A POST request in the making.
-    pub fn post(&self, url: &Url) -> RequestBuilder {
-        self.0.post(url.clone())
-    }
-
-    /// Sends a request of this client and reads its answer.
-    pub async fn send(&self, request: RequestBuilder, bounds: Bounds) -> Result<Reply, Failure> {
-        let answer = tokio::time::timeout(bounds.time, exchange(request, bounds.body_bytes_max));
-        answer.await.unwrap_or(Err(Failure::Timeout(bounds.time)))
-    }
-}
-
-async fn exchange(request: RequestBuilder, body_bytes_max: usize) -> Result<Reply, Failure> {
-    let unreachable = |error: reqwest::Error| Failure::Unreachable(error.without_url());
-    let mut response = request.send().await.map_err(unreachable)?;
-    let status = response.status();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        if body.len() + chunk.len() > body_bytes_max {
-            return Err(Failure::TooBig(body_bytes_max));
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? {
+        if chunk.len() > bytes_max - body.len() {
+            return Err(too_long);
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Reply { status, body: body.into() })
+    Ok(body)
+}
+
+/// What is at the bottom of a failed request, without its URL: "connection refused" rather than "error sending
+/// request".
+pub fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it took too long".to_owned();
+    }
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine() {
+        let cases = [
+            ("https://id.example/keys", Ok(())),
+            ("http://127.0.0.1:8080/keys", Ok(())),
+            ("http://127.9.9.9/keys", Ok(())),
+            ("http://[::1]/keys", Ok(())),
+            ("http://localhost/keys", Ok(())),
+            ("http://id.example/keys", Err(UrlFault::Plain)),
+            ("http://localhost.evil.example/", Err(UrlFault::Plain)),
+            ("http://127.0.0.1.evil.example/", Err(UrlFault::Plain)),
+            ("http://10.0.0.1/", Err(UrlFault::Plain)),
+            ("http://0.0.0.0/", Err(UrlFault::Plain)),
+            ("https://user:pw@id.example/", Err(UrlFault::Credentials)),
+            ("https://user@id.example/", Err(UrlFault::Credentials)),
+            ("file:///etc/passwd", Err(UrlFault::NotUrl)),
+            ("ftp://id.example/", Err(UrlFault::Scheme)),
+            ("id.example/keys", Err(UrlFault::NotUrl)),
+            ("https://", Err(UrlFault::NotUrl)),
+            ("", Err(UrlFault::NotUrl)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(endpoint(text, false).map(drop), expected, "{text}");
+        }
+        assert!(endpoint("http://id.example/keys", true).is_ok());
+    }
 }

@@ -1,6 +1,11 @@
 //! The hooks of the binary: who may connect and join, as the configuration says.
 
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
@@ -8,14 +13,30 @@ use serde_json::value::RawValue;
 use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_wire::ignis::UserId;
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use crate::auth::Principal;
+use crate::auth::cache::{TokenCache, TokenHash};
+use crate::auth::jwks::{self, Shared, Source};
+use crate::auth::jwt::Verifier;
+use crate::auth::rules::{RoomRules, user_id};
 use crate::config::{self, Config};
 use crate::hooks::{Answer, Client, Hooks};
+use crate::status::AuthStatus;
+
+/// Patterns that may be looked at on a shard's own thread for one answer: some tens of microseconds.
+const PATTERNS_AT_ONCE_MAX: usize = 1_024;
+
+/// A connection ends this part of the rest of its token's life early, at most.
+const JITTER_SHARE: u64 = 5;
 
 /// Authentication and room rules from the configuration; replaced whole by a reload.
 pub struct Policy {
     rules: ArcSwap<Rules>,
+    cache: Arc<TokenCache>,
+    keys: Arc<Shared>,
+    status: Arc<AuthStatus>,
+    sources: watch::Sender<Vec<Arc<Source>>>,
 }
 
 struct Rules {
@@ -26,63 +47,136 @@ struct Rules {
     everything: Principal,
     /// For clients without a token.
     nobody: Arc<Principal>,
-    room_name_bytes_max: usize,
+    verifier: Arc<Verifier>,
+    cache_ttl: Option<Duration>,
+    rooms: Arc<RoomRules>,
 }
 
 /// What a client sends to authenticate: `{"token": …}`, and in dev mode its own idea of its user.
 #[derive(Deserialize, Default)]
 struct Credentials<'a> {
-    token: Option<String>,
+    #[serde(borrow)]
+    token: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "userId")]
     user_id: Option<&'a RawValue>,
 }
 
+/// What is known of a client's credentials at once.
+enum Known<'a> {
+    Somebody(Arc<Principal>),
+    Refused(RefusalReason),
+    /// A token whose signature must be looked at.
+    Signed(Cow<'a, str>),
+}
+
 impl Policy {
-    /// The rules of a configuration.
+    /// The rules of a configuration. Keys that cannot be used are logged and left out; `shardcast check` refuses
+    /// them before.
     pub fn new(config: &Config) -> Self {
-        Self { rules: ArcSwap::from_pointee(Rules::new(config)) }
+        let status = Arc::<AuthStatus>::default();
+        let keys = Shared::new(status.clone());
+        let rules = Rules::new(config, &[], &keys);
+        let sources = watch::Sender::new(rules.verifier.sources().to_vec());
+        show_sources(&status, rules.verifier.sources());
+        let cache = Arc::new(TokenCache::new(config.jwt.cache_entries_max));
+        Self { rules: ArcSwap::from_pointee(rules), cache, keys, status, sources }
     }
 
-    /// Applies a reloaded configuration; clients that are connected keep what they were granted.
+    /// Applies a reloaded configuration and reads the files of keys again; clients that are connected keep what they
+    /// were granted.
     pub fn reload(&self, config: &Config) {
-        self.rules.store(Arc::new(Rules::new(config)));
+        let rules = Rules::new(config, self.rules.load().verifier.sources(), &self.keys);
+        let sources = rules.verifier.sources().to_vec();
+        show_sources(&self.status, &sources);
+        self.rules.store(Arc::new(rules));
+        self.keys.next_epoch();
+        self.sources.send_replace(sources);
+    }
+
+    /// What becomes of a client that somebody else authenticated, as with a token.
+    pub(crate) fn outcome(
+        &self,
+        client: &Client,
+        found: Result<Arc<Principal>, RefusalReason>,
+    ) -> AuthOutcome {
+        self.rules.load().outcome(client, found)
+    }
+
+    /// Looks at a token's signature, and remembers it when it is good.
+    async fn check(check: Check, client: Client) -> AuthOutcome {
+        let Check { rules, cache, status, epoch, token, hash } = check;
+        status.tokens_checked.fetch_add(1, Ordering::Relaxed);
+        match rules.verifier.authenticate(&token, now_unix_ms()).await {
+            Ok(verified) => {
+                let principal = Arc::new(verified.principal);
+                if let Some(ttl) = rules.cache_ttl {
+                    cache.put(hash, principal.clone(), epoch, now_unix_ms(), ttl);
+                }
+                rules.outcome(&client, Ok(principal))
+            }
+            Err(fault) => rules.outcome(&client, Err(fault.reason())),
+        }
     }
 }
 
+fn show_sources(status: &AuthStatus, sources: &[Arc<Source>]) {
+    status.jwks.store(Arc::new(sources.iter().map(|source| source.status().clone()).collect()));
+}
+
+/// All that a look at a token takes.
+struct Check {
+    rules: Arc<Rules>,
+    cache: Arc<TokenCache>,
+    status: Arc<AuthStatus>,
+    epoch: u64,
+    token: String,
+    hash: TokenHash,
+}
+
 impl Rules {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, sources: &[Arc<Source>], keys: &Arc<Shared>) -> Self {
         let known = config.auth.tokens.iter().map(|token| {
             let user = token.user.as_ref().and_then(user_id);
             Arc::new(Principal { user, rooms: token.rooms.clone(), ..Principal::default() })
         });
+        let (verifier, faults) = Verifier::new(config, Source::all(config, sources, keys));
+        for (index, fault) in faults {
+            tracing::error!("auth.jwt.keys.{index} {fault}; tokens that it signs are refused");
+        }
         Self {
             known: known.collect(),
             auth: config.auth.clone(),
             everything: Principal { everything: true, ..Principal::default() },
             nobody: Arc::default(),
-            room_name_bytes_max: config.limits.room_name_bytes_max,
+            verifier: Arc::new(verifier),
+            cache_ttl: config.jwt.cache_ttl,
+            rooms: Arc::new(RoomRules::new(config)),
         }
     }
 
-    fn authenticate(&self, data: &str) -> AuthOutcome {
-        match self.principal(data) {
-            Ok(principal) => AuthOutcome::Accepted(principal.identity()),
-            Err(reason) => AuthOutcome::Refused(reason),
-        }
-    }
-
-    fn principal(&self, data: &str) -> Result<Arc<Principal>, RefusalReason> {
-        let credentials = serde_json::from_str::<Credentials<'_>>(data);
-        let credentials = credentials.map_err(|_| RefusalReason::CredentialsMissing)?;
+    /// What can be said of credentials without a look at a signature.
+    fn look<'a>(&self, data: &'a str) -> Known<'a> {
+        let Ok(credentials) = serde_json::from_str::<Credentials<'a>>(data) else {
+            return Known::Refused(RefusalReason::CredentialsMissing);
+        };
         match credentials.token.filter(|token| !token.is_empty()) {
             Some(token) if self.auth.dev => {
                 let named = credentials.user_id.and_then(|raw| UserId::from_json(raw.get()));
                 let user = Some(named.unwrap_or_else(|| UserId::from_text(&token)));
-                Ok(Arc::new(Principal { user, ..self.everything.clone() }))
+                Known::Somebody(Arc::new(Principal { user, ..self.everything.clone() }))
             }
-            Some(token) => self.find(&token).cloned().ok_or(RefusalReason::CredentialsUnknown),
-            None if self.auth.anonymous => Ok(self.nobody.clone()),
-            None => Err(RefusalReason::CredentialsMissing),
+            Some(token) => match self.find(&token) {
+                Some(principal) => Known::Somebody(principal.clone()),
+                None if !self.verifier.is_used() => Known::Refused(RefusalReason::CredentialsUnknown),
+                None => match self.verifier.check_length(&token) {
+                    Ok(()) if token.bytes().filter(|byte| *byte == b'.').count() == 2 => Known::Signed(token),
+                    Ok(()) if self.known.is_empty() => Known::Refused(RefusalReason::TokenMalformed),
+                    Ok(()) => Known::Refused(RefusalReason::CredentialsUnknown),
+                    Err(fault) => Known::Refused(fault.reason()),
+                },
+            },
+            None if self.auth.anonymous => Known::Somebody(self.nobody.clone()),
+            None => Known::Refused(RefusalReason::CredentialsMissing),
         }
     }
 
@@ -97,32 +191,79 @@ impl Rules {
         found
     }
 
-    fn may_join(&self, principal: &Principal, room: &str) -> bool {
-        room.len() <= self.room_name_bytes_max
-            && (principal.everything
-                || self.auth.rooms.iter().chain(&principal.rooms).any(|pattern| pattern.matches(room)))
+    /// What authentication comes to: the one place where an outcome is made.
+    fn outcome(&self, client: &Client, found: Result<Arc<Principal>, RefusalReason>) -> AuthOutcome {
+        match found {
+            Ok(principal) => {
+                let mut identity = principal.identity();
+                identity.expires_unix_ms = identity.expires_unix_ms.map(|at| self.end_of(client, at));
+                AuthOutcome::Accepted(identity)
+            }
+            Err(reason) => AuthOutcome::Refused(reason),
+        }
+    }
+
+    /// When a connection ends whose token is over at `expires_unix_ms`: somewhat earlier, each at a time of its own,
+    /// which its random id decides.
+    fn end_of(&self, client: &Client, expires_unix_ms: u64) -> u64 {
+        let left_ms = expires_unix_ms.saturating_sub(now_unix_ms());
+        let jitter_ms = (self.auth.expiry_jitter.as_millis() as u64).min(left_ms / JITTER_SHARE);
+        let [a, b, c, d, ..] = *client.id.as_bytes();
+        let share = u64::from(u32::from_be_bytes([a, b, c, d]));
+        expires_unix_ms - (jitter_ms * share >> 32)
     }
 }
 
-/// The number 0 is nobody, as in Ignis.
-fn user_id(user: &config::UserId) -> Option<UserId> {
-    match user {
-        config::UserId::Text(text) => Some(UserId::from_text(text)),
-        config::UserId::Number(number) => UserId::from_json(&number.to_string()),
-    }
+/// The wall clock, milliseconds since 1970.
+pub fn now_unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Hooks for Policy {
-    fn authenticate(&self, _client: &Client, data: &str) -> Answer<AuthOutcome> {
-        Answer::Now(self.rules.load().authenticate(data))
+    fn authenticate(&self, client: &Client, data: &str) -> Answer<AuthOutcome> {
+        // Before the rules, so that what is found with old keys is not remembered for new ones.
+        let epoch = self.keys.epoch();
+        let rules = self.rules.load();
+        let token = match rules.look(data) {
+            Known::Somebody(principal) => return Answer::Now(rules.outcome(client, Ok(principal))),
+            Known::Refused(reason) => return Answer::Now(rules.outcome(client, Err(reason))),
+            Known::Signed(token) => token,
+        };
+        let hash = TokenHash::of(&token);
+        if let Some(principal) = self.cache.find(&hash, epoch, now_unix_ms()) {
+            self.status.cache_hits.fetch_add(1, Ordering::Relaxed);
+            return Answer::Now(rules.outcome(client, Ok(principal)));
+        }
+        let check = Check {
+            rules: Arc::clone(&rules),
+            cache: self.cache.clone(),
+            status: self.status.clone(),
+            epoch,
+            token: token.into_owned(),
+            hash,
+        };
+        Answer::later(Self::check(check, client.clone()))
     }
 
     fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
-        let rules = self.rules.load();
-        match Principal::of(&client.identity) {
-            Some(principal) => rooms.retain(|room| rules.may_join(principal, room)),
-            None => rooms.clear(),
+        let rules = self.rules.load().rooms.clone();
+        let Some(principal) = Principal::of(&client.identity) else { return Answer::Now(Vec::new()) };
+        if rooms.len().saturating_mul(rules.patterns(principal)) <= PATTERNS_AT_ONCE_MAX {
+            rules.retain(principal, &mut rooms);
+            return Answer::Now(rooms);
         }
-        Answer::Now(rooms)
+        let principal = principal.clone();
+        Answer::later(async move {
+            rules.retain(&principal, &mut rooms);
+            rooms
+        })
+    }
+
+    fn background(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        Some(Box::pin(jwks::keep_all(self.sources.subscribe())))
+    }
+
+    fn status(&self) -> Option<Arc<AuthStatus>> {
+        Some(self.status.clone())
     }
 }

@@ -8,7 +8,7 @@ use crate::application::Application;
 use crate::config::{Config, Dialect, Loaded};
 use crate::driver::files;
 use crate::logs::{self, LogLevelHandle};
-use crate::outbound::OutboundError;
+use crate::outbound::post::OutboundError;
 use crate::threads::{Server, StartError};
 
 /// Why `serve` ended badly.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use shardcast_shard::Counters;
 
 use crate::webhooks::figures::Figures;
@@ -37,10 +38,40 @@ pub struct ProcessCounters {
     pub hand_offs_refused: AtomicU64,
     /// Shards restarted after a panic.
     pub shards_restarted: AtomicU64,
+    /// Rooms asked for that the hooks did not grant.
+    pub joins_refused_policy: AtomicU64,
     /// API requests refused for a missing or wrong key.
     pub api_unauthorized: AtomicU64,
     /// Messages taken in by the API.
     pub api_emitted: AtomicU64,
+}
+
+/// Counters of authentication, and what it gets its keys from.
+#[derive(Debug, Default)]
+pub struct AuthStatus {
+    /// Tokens that were let in without another look, because they were found good lately.
+    pub cache_hits: AtomicU64,
+    /// Tokens whose signature was looked at.
+    pub tokens_checked: AtomicU64,
+    /// Fetches of an issuer's keys.
+    pub jwks_fetches: AtomicU64,
+    /// Those that brought nothing.
+    pub jwks_failures: AtomicU64,
+    /// Entries of fetched sets that are no key to check tokens with.
+    pub jwks_keys_ignored: AtomicU64,
+    /// Where keys are fetched.
+    pub jwks: ArcSwap<Vec<Arc<JwksStatus>>>,
+}
+
+/// The keys of an issuer, as an operator sees them.
+#[derive(Debug, Default)]
+pub struct JwksStatus {
+    /// Whose.
+    pub issuer: String,
+    /// Keys of its present set.
+    pub keys: AtomicU64,
+    /// When they were fetched last, seconds since 1970; 0: not yet.
+    pub fetched_unix_seconds: AtomicU64,
 }
 
 /// One shard as the others see it.
@@ -63,6 +94,8 @@ pub struct Status {
     pub io_driver: &'static str,
     /// Outside the shards.
     pub process: ProcessCounters,
+    /// Of authentication.
+    pub auth: Arc<AuthStatus>,
     /// By shard.
     pub shards: Vec<ShardStatus>,
     /// Of the webhooks, with any.
@@ -78,6 +111,7 @@ impl Status {
             started,
             io_driver,
             process: ProcessCounters::default(),
+            auth: Arc::default(),
             shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
             webhooks: None,
             draining: AtomicBool::new(false),

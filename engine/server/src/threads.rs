@@ -9,30 +9,35 @@
 //!                 stop ────┤                            mail │ ▲ publishes (bounded)
 //!                    ┌─────┴─────┐  mail               ┌─────┴─┴───┐
 //!                    │sc-control │────────────────────>│  router   │ by the directory
-//!                    │tokio,hyper│<─ hand-offs, asks ─┐└─────┬─────┘
-//!                    └───────────┘       (bounded)    │      │ mail (bounded, one eventfd a shard)
-//!                    ┌───────────┐ questions, events ┌┴──────┴─────────┐
-//!      webhooks <────│ sc-hooks  │<──────────────────│  sc-shard-0..n  │ monoio, pinned, own listeners
-//!                    │tokio      │     (bounded)     └─────────────────┘
+//!                    │tokio,hyper│<─ hand-offs ───────┐└─────┬─────┘
+//!                    └───────────┘    (bounded)       │      │ mail (bounded, one eventfd a shard)
+//!                    ┌───────────┐               ┌────┴──────┴─────┐
+//!                    │sc-auth-0..│<─ asks ───────│  sc-shard-0..n  │ monoio, pinned, own listeners
+//!                    │tokio      │── verdicts ──>│                 │
+//!                    └───────────┘  (bounded)    └────────┬────────┘
+//!                    ┌───────────┐  questions, events     │
+//!       webhooks <───│ sc-hooks  │<───────────────────────┘
+//!                    │tokio      │      (bounded)
 //!                    └───────────┘ only with webhooks
 //! ```
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
 use shardcast_wire::{http, message};
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
 use crate::directory::Directory;
-use crate::driver::{AskFuture, Ending, IoDriver, Later, ShardThread, listener};
+use crate::driver::{Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::{Background, Hooks};
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
@@ -42,7 +47,7 @@ use crate::status::Status;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
-/// Host names that the hooks' background looks up at once.
+/// Host names that the hooks' worker looks up at once.
 const LOOKUPS_MAX: usize = 4;
 /// Between two attempts to post a drain into a full mailbox.
 const DRAIN_RETRY: Duration = Duration::from_millis(10);
@@ -115,6 +120,7 @@ impl Server {
         let shard_count = config.shard_count(&machine).min(ShardId::COUNT_MAX);
         let io = choose_io(config.server.io)?;
         let mut status = Status::new(Instant::now(), io.name(), shard_count);
+        status.auth = hooks.status().unwrap_or_default();
         status.webhooks = hooks.webhooks();
         let status = Arc::new(status);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
@@ -147,15 +153,18 @@ impl Server {
         let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
-        let (later, asked) = Later::new(&config.limits, engine.status().clone());
+        let auth = auth_threads(config, &machine)?;
+        let later = Later::new(&config.limits, engine.status().clone(), auth.handle().clone());
+        if let Some(background) = hooks.background() {
+            auth.spawn(background);
+        }
         let control = Arc::new(Settings::new(config));
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped.clone());
-            spawn("sc-control", move || run_control(serve, asked))?
+            spawn("sc-control", move || run_control(serve, auth))?
         };
-        let background = hooks.background(stopped);
-        let hooks_thread =
-            background.map(|work| spawn("sc-hooks", move || run_background(work))).transpose()?;
+        let worker = hooks.worker(stopped);
+        let hooks_thread = worker.map(|work| spawn("sc-hooks", move || run_worker(work))).transpose()?;
         let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
@@ -336,22 +345,25 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
     }
 }
 
-/// The control thread: HTTP, and the hooks' answers that take time.
-fn run_control(serve: impl Future<Output = ()>, mut asked: mpsc::UnboundedReceiver<AskFuture>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.expect("the kernel gives an epoll descriptor");
-    runtime.block_on(async move {
-        tokio::spawn(async move {
-            while let Some(ask) = asked.recv().await {
-                tokio::spawn(ask);
-            }
-        });
-        serve.await;
-    });
+/// The threads on which tokens are checked and hooks answer later.
+fn auth_threads(config: &Config, machine: &Machine) -> Result<Runtime, StartError> {
+    let next = AtomicUsize::new(0);
+    let name = move || format!("sc-auth-{}", next.fetch_add(1, Ordering::Relaxed));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let builder = builder.enable_all().worker_threads(config.auth_threads(machine)).thread_name_fn(name);
+    builder.build().map_err(|source| StartError::Resources { what: "the threads for authentication", source })
 }
 
-/// The thread of what the hooks do beside answering: webhooks.
-fn run_background(work: Background) {
+/// The control thread. It ends last of those that take part in answers, and lets go of the `sc-auth` threads.
+fn run_control(serve: impl Future<Output = ()>, auth: Runtime) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("the kernel gives an epoll descriptor");
+    runtime.block_on(serve);
+    auth.shutdown_background();
+}
+
+/// The thread of a worker of the hooks: webhooks.
+fn run_worker(work: Background) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("sc-hooks-dns").build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");

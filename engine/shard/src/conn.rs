@@ -16,6 +16,9 @@ use crate::outbox::Outbox;
 use crate::rooms::Membership;
 use crate::timers::UNARMED;
 
+/// A time that does not come.
+pub const NEVER_MS: u64 = u64::MAX;
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -67,6 +70,9 @@ pub struct Conn {
     pub last_traffic_ms: u64,
     /// When it was accepted, ms since 1970.
     pub connected_unix_ms: u64,
+    /// When what it authenticated with expires, ms; [`NEVER_MS`] for what does not. On the clock that never
+    /// jumps: the wall clock was asked once, at authentication.
+    pub expires_ms: u64,
     /// The tick of its live timer entry.
     pub armed: u64,
     /// What it gets this turn.
@@ -121,6 +127,7 @@ impl Conn {
             last_activity_ms: now.ms,
             last_traffic_ms: now.ms,
             connected_unix_ms: now.unix_ms,
+            expires_ms: NEVER_MS,
             armed: UNARMED,
             path: ROOT,
             generation,

@@ -50,6 +50,8 @@ counters! {
     auth_accepted,
     /// Authentications that failed with an error.
     auth_failed,
+    /// Clients closed because what they authenticated with expired.
+    auth_expired,
     /// Clients closed because they did not authenticate in time.
     auth_timeouts,
     /// Authenticate messages on a connection that already sent one.

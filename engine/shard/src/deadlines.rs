@@ -1,7 +1,7 @@
 //! What a connection is due for, computed from its state when its timer fires.
 
 use crate::burst::FrameKind;
-use crate::conn::{Auth, Conn, Phase};
+use crate::conn::{Auth, Conn, NEVER_MS, Phase};
 use crate::event::Now;
 use crate::ids::ConnId;
 use crate::limits::{Dialect, IgnisSettings, Mount, ShardConfig};
@@ -18,6 +18,8 @@ enum Due {
     Auth,
     /// The client was silent at a sweep.
     Heartbeat,
+    /// What it authenticated with is over.
+    Expiry,
     /// Ask for a sign of life.
     Ping,
     /// None came.
@@ -76,7 +78,10 @@ fn next_deadline(conn: &Conn, config: &ShardConfig, sweep_origin_ms: u64) -> Opt
                     Some((sweep_ms(s, sweep_origin_ms, conn.last_activity_ms), Due::Heartbeat))
                 }
             };
-            auth.into_iter().chain(idle_deadline(conn, mount)).min_by_key(|&(at_ms, _)| at_ms)
+            let is_in = conn.auth == Auth::Authenticated && conn.expires_ms != NEVER_MS;
+            let expiry = is_in.then_some((conn.expires_ms, Due::Expiry));
+            let deadlines = auth.into_iter().chain(expiry).chain(idle_deadline(conn, mount));
+            deadlines.min_by_key(|&(at_ms, _)| at_ms)
         }
     }
 }
@@ -122,6 +127,10 @@ impl Shard {
             Due::Heartbeat => {
                 self.counters.heartbeat_timeouts += 1;
                 self.close(now, id, &close::HEARTBEAT_TIMEOUT);
+            }
+            Due::Expiry => {
+                self.counters.auth_expired += 1;
+                self.close(now, id, &close::TOKEN_EXPIRED);
             }
             Due::Ping => {
                 self.counters.pings_sent += 1;

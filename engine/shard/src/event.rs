@@ -16,7 +16,7 @@ use crate::ids::{ClientRef, ConnId, MountId};
 pub struct Now {
     /// Milliseconds on a clock that never goes back; its zero is the driver's choice.
     pub ms: u64,
-    /// Milliseconds since 1970, for texts only; it may jump.
+    /// Milliseconds since 1970, for texts and expiry only; it may jump.
     pub unix_ms: u64,
 }
 
@@ -98,6 +98,15 @@ pub enum Mail {
         /// With which code.
         code: &'static CloseCode,
     },
+    /// End every connection of a user. When dropped, the caller asks again.
+    KickUser {
+        /// Where the user is logged in.
+        mount: MountId,
+        /// The user.
+        user: UserId,
+        /// With which code.
+        code: &'static CloseCode,
+    },
     /// A look at the shard's state; the reply is [`Effect::Reply`] with the same ticket. When dropped, the
     /// caller's own timeout ends the wait.
     Query {
@@ -159,7 +168,8 @@ pub struct Identity {
     pub user: Option<UserId>,
     /// Whatever the hooks want back with each later question.
     pub context: Option<Arc<dyn Any + Send + Sync>>,
-    /// When it ends to be who it is, ms since 1970; then the connection is closed.
+    /// When it ends to be who it is, ms since 1970; then the connection is closed. Compared with the wall clock
+    /// once, at authentication, so that a clock that is set later closes nobody.
     pub expires_unix_ms: Option<u64>,
 }
 

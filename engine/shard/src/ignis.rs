@@ -9,7 +9,7 @@ use shardcast_wire::message::Inbound;
 use shardcast_wire::{close, date};
 
 use crate::burst::FrameKind;
-use crate::conn::{Auth, Conn, Phase};
+use crate::conn::{Auth, Conn, NEVER_MS, Phase};
 use crate::event::{AuthOutcome, Effect, Identity, Now, Question, Verdict};
 use crate::ids::ConnId;
 use crate::limits::{Dialect, IgnisSettings};
@@ -131,6 +131,9 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     conn.auth = Auth::Authenticated;
     conn.identity = identity.clone();
+    conn.expires_ms = identity.expires_unix_ms.map_or(NEVER_MS, |at_unix_ms| {
+        now.ms.saturating_add(at_unix_ms.saturating_sub(now.unix_ms)).min(NEVER_MS - 1)
+    });
     conn.in_own_room = true;
     let (mount, client_id) = (conn.mount, conn.client_id);
     let settings = settings(shard, shard.conns.get(id).expect("just seen"));

@@ -174,6 +174,14 @@ impl Shard {
                     self.close(now, conn, code);
                 }
             }
+            Mail::KickUser { mount, user, code } => {
+                for slot in self.users.slots(mount, &user).to_vec() {
+                    let Some(conn) = self.conns.at(slot) else { continue };
+                    let id = ConnId { slot, generation: conn.generation };
+                    self.counters.kicked += 1;
+                    self.close(now, id, code);
+                }
+            }
             Mail::Query { ticket, query } => {
                 let reply = self.look_up(query);
                 self.effects.push_back(Effect::Reply { ticket, reply });

@@ -2,7 +2,7 @@
 //!
 //! A close frame we send is either one of these or the echo of the client's own. Texts are what deployed
 //! clients match on, so a text never changes once released. Codes below 3000 are RFC 6455 §7.4.1; 4001 to
-//! 4004 belong to Ignis.
+//! 4004 belong to Ignis, 4005 is ours.
 
 /// One way the server ends a connection.
 ///
@@ -76,6 +76,8 @@ close_codes! {
         "The application refused the client.";
     ENCRYPTION_REQUIRED = 4004, "Encryption required", retry false,
         "The server requires encryption and the handshake failed.";
+    TOKEN_EXPIRED = 4005, "Token expired", retry true,
+        "What the client authenticated with has expired; it comes back with a fresh token.";
 }
 
 #[cfg(test)]

@@ -55,6 +55,8 @@ pub struct Summary {
     pub letters_refused: u64,
     /// Whether the fault of the run came to pass.
     pub fault_done: bool,
+    /// Authentications refused, for all reasons.
+    pub auth_refused: u64,
     /// Sums of the shards' counters, in the order of [`Counters::FIELDS`].
     pub counters: Vec<u64>,
 }
@@ -67,6 +69,7 @@ impl Summary {
         self.deliveries += other.deliveries;
         self.frames_heard += other.frames_heard;
         self.letters_refused += other.letters_refused;
+        self.auth_refused += other.auth_refused;
         self.counters.resize(Counters::FIELDS.len(), 0);
         self.counters.iter_mut().zip(&other.counters).for_each(|(sum, value)| *sum += value);
     }
@@ -84,6 +87,7 @@ impl Summary {
             deliveries: totals.deliveries,
             frames_heard: totals.frames_heard,
             letters_refused: totals.letters_refused,
+            auth_refused: totals.auth_refused,
             fault_done: totals.fault_done,
             counters: totals.counters,
         }

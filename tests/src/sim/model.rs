@@ -72,6 +72,7 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     pub(crate) auth: Auth,
     pub(crate) user: Option<UserId>,
+    expires_ms: Option<u64>,
     pub(crate) asks: u8,
     pub(crate) in_own_room: bool,
     pub(crate) broadcast_listed: bool,
@@ -183,6 +184,7 @@ impl Model {
             phase: Phase::Head,
             auth: Auth::None,
             user: None,
+            expires_ms: None,
             asks: 0,
             in_own_room: false,
             broadcast_listed: false,
@@ -285,6 +287,23 @@ impl Model {
     pub(crate) fn kick(&mut self, conn: usize, code: &CloseCode, now: Now) {
         if self.conns[conn].phase == Phase::Open {
             self.close(conn, code, now);
+        }
+    }
+
+    /// Everybody who is this user on the shard.
+    pub(crate) fn kick_user(
+        &mut self,
+        shard: usize,
+        mount: usize,
+        user: &UserId,
+        code: &CloseCode,
+        now: Now,
+    ) {
+        for index in 0..self.conns.len() {
+            let conn = &self.conns[index];
+            if conn.shard == shard && conn.mount == mount && conn.user.as_ref() == Some(user) {
+                self.close(index, code, now);
+            }
         }
     }
 

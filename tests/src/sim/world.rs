@@ -61,6 +61,7 @@ pub(crate) struct Totals {
     pub(crate) frames_heard: u64,
     pub(crate) letters_refused: u64,
     pub(crate) fault_done: bool,
+    pub(crate) auth_refused: u64,
     pub(crate) counters: Vec<u64>,
 }
 
@@ -138,6 +139,7 @@ impl<'a> World<'a> {
         for host in &self.hosts {
             let values = host.shard.counters().values();
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+            self.totals.auth_refused += host.shard.counters().auth_refused.iter().sum::<u64>();
         }
         self.totals.counters = sums;
     }

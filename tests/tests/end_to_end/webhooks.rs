@@ -1,6 +1,8 @@
 //! An application behind webhooks: one that decides, and ones that are slow, wrong, huge, silent or away.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -15,6 +17,8 @@ use shardcast_tests::binary;
 use shardcast_tests::bystander::Bystander;
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::http::Http;
+use shardcast_tests::ports::free_address;
+use shardcast_tests::process::{Process, ScratchDir};
 use shardcast_tests::server::{TestServer, WS, config, one_shard};
 use shardcast_wire::ignis::Destination;
 
@@ -91,7 +95,8 @@ fn the_application_says_who_a_client_is_and_the_policy_goes_by_it() {
     }
     anna.leave();
     nobody.leave();
-    let incidents = [("auth_refused.webhook_refused", 3), ("messages_malformed", 1)];
+    let incidents =
+        [("auth_refused.webhook_refused", 3), ("joins_refused_policy", 1), ("messages_malformed", 1)];
     server.expect_incidents("refusals", &before, &incidents);
 
     let first = &application.seen()[0];
@@ -548,4 +553,43 @@ fn an_operator_can_try_the_application() {
         assert!(found == Some(code) && text.contains(expected), "{args:?}: {found:?} {text}");
     }
     assert_eq!(binary::run(&["test-webhook", "event"]).status.code(), Some(2), "nowhere to send");
+}
+
+/// The first code block of that language in the manual.
+fn example(language: &str) -> String {
+    let page = include_str!("../../../docs/webhooks.md");
+    let (_, from) = page.split_once(&format!("```{language}\n")).expect("an example");
+    from.split_once("```").expect("its end").0.to_owned()
+}
+
+#[test]
+fn the_applications_of_the_manual_verify_and_answer() {
+    let scratch = ScratchDir::new("webhook-examples");
+    for (language, program) in [("js", "node"), ("python", "python3")] {
+        let source = scratch.path().join(language);
+        std::fs::write(&source, example(language)).expect("a scratch file");
+        let address = free_address();
+        let mut command = Command::new(program);
+        command.arg(&source).env("WEBHOOK_SECRET", SECRET).env("PORT", address.port().to_string());
+        let _application = Process::start(&mut command, "install node and python3");
+        binary::wait_for(program, || TcpStream::connect(address).ok());
+        let run = |secret: &str, args: &[&str]| {
+            let url = format!("webhooks.url=http://{address}/");
+            let secret = format!("webhooks.secret={secret}");
+            let output = binary::run(&[&["--set", &url, "--set", &secret, "test-webhook"], args].concat());
+            let text = [output.stdout, output.stderr].concat();
+            (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+        };
+        for (secret, args, code, expected) in [
+            (SECRET, &["authenticate", r#"{"token":"open sesame"}"#][..], 0, "accepted: user \"u1\""),
+            (SECRET, &["authenticate", r#"{"token":"no"}"#], 0, "refused"),
+            (OTHER_SECRET, &["authenticate", r#"{"token":"open sesame"}"#], 1, "status 400"),
+            (SECRET, &["rooms", "team:red", "admin"], 0, r#"would join ["team:red"]; 0 other"#),
+            (SECRET, &["event"], 0, "taken"),
+            (OTHER_SECRET, &["event"], 1, "status 400"),
+        ] {
+            let (found, text) = run(secret, args);
+            assert!(found == Some(code) && text.contains(expected), "{program} {args:?}: {found:?} {text}");
+        }
+    }
 }

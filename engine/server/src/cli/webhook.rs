@@ -13,7 +13,7 @@ use shardcast_wire::ignis::{ClientId, UserId};
 use super::terminal::print;
 use crate::config::Config;
 use crate::hooks::Client;
-use crate::outbound::{Failure, OutboundError, Reply};
+use crate::outbound::post::{Failure, OutboundError, Reply};
 use crate::webhooks::body::{self, BadAnswer};
 use crate::webhooks::figures::EventKind;
 use crate::webhooks::link::{Terms, new_id};

@@ -1,7 +1,7 @@
 //! Rules that involve more than one value, or the machine: what is refused, and what is only doubtful.
 //!
-//! Bounds of a single value are the key's own (see [`super::keys`]). Checks are pure: they read a configuration
-//! and facts, so that a reload can be checked before anything changes.
+//! Bounds of a single value are the key's own (see [`super::keys`]). Checks change nothing: they read a configuration,
+//! facts, and the files of keys, so that a reload can be checked before anything changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,12 +10,16 @@ use shardcast_wire::ignis::RESERVED_PREFIX;
 
 use super::Config;
 use super::key::KeyPath;
-use super::keys::{Admin, Api, Auth, Limits, Mount, Server, Token};
+use super::keys::{Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Token};
 use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
-use super::values::{Auto, Dialect, WebhookHook};
+use super::secret::mask_url;
+use super::values::{Auto, Choice, Dialect, WebhookHook};
 use super::webhooks::{self, WebhookAdvice, WebhookRule};
+use crate::auth::key::{Key, KeyError};
+use crate::auth::rules::{RULE_ROOMS_MAX, RULES_MAX};
+use crate::outbound::{self, UrlFault};
 
 /// A key shorter than this many bytes can be guessed.
 const KEY_BYTES_MIN: usize = 16;
@@ -113,6 +117,32 @@ pub enum Rule {
     /// A key or token that is listed twice.
     #[error("the same value is listed before; each must differ")]
     SecretTwice,
+    /// A key of `auth.jwt.keys` that tokens cannot be checked with.
+    #[error("{}{fault}", file.as_ref().map_or_else(String::new, |file| format!("{file}: ")))]
+    JwtKey {
+        /// The file it was to be read from.
+        file: Option<String>,
+        /// Why not.
+        fault: KeyError,
+    },
+    /// Two keys that tokens would name alike.
+    #[error("another key of the same issuer has the id {0:?}; ids must differ")]
+    JwtKidTwice(String),
+    /// A place for keys that is none.
+    #[error("{0:?}: {1}")]
+    JwksUrl(String, UrlFault),
+    /// A place for keys without an issuer.
+    #[error("missing; name the issuer exactly as its tokens do (the claim iss)")]
+    JwksIssuer,
+    /// A shared secret where everybody can read it.
+    #[error("{0} takes a shared secret, which cannot be in a public set of keys")]
+    JwksSymmetric(&'static str),
+    /// A rule about nothing.
+    #[error("missing or empty; name the rooms that the rule is about")]
+    RuleRooms,
+    /// More rules, or more rooms in one, than are looked through for every join.
+    #[error("{0} are more than {1}")]
+    RulesTooMany(usize, usize),
     /// A token that is empty or missing.
     #[error("missing or empty; give every [[auth.tokens]] table a token")]
     TokenEmpty,
@@ -133,7 +163,9 @@ pub enum Advice {
     )]
     ApiKeyShort,
     /// Nobody can authenticate.
-    #[error("nobody can authenticate: add [[auth.tokens]], set auth.anonymous, or try --dev")]
+    #[error(
+        "nobody can authenticate: add [[auth.tokens]] or [[auth.jwt.keys]], set auth.anonymous, or try --dev"
+    )]
     NobodyAuthenticates,
     /// Dev mode is on.
     #[error("dev mode: every token is accepted and every room allowed; never in production")]
@@ -141,6 +173,14 @@ pub enum Advice {
     /// Tokens that are not looked at.
     #[error("dev mode accepts every token; the ones listed are not looked at")]
     TokensUnused,
+    /// Tokens that are good for ever.
+    #[error("without \"exp\" a token can be good for ever, and nobody can take it back; name it")]
+    JwtNoExpiry,
+    /// Nobody gets anywhere.
+    #[error(
+        "clients can authenticate and join nothing; allow rooms here, in [[auth.rules]] or by rooms_claim"
+    )]
+    NothingJoined,
     /// Permission for something that is off.
     #[error("has no effect without auth.dev")]
     InsecureAlone,
@@ -218,6 +258,8 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     check_capacity(config, machine, &mut findings);
     check_api(config, &mut findings);
     check_auth(config, &mut findings);
+    check_jwt(config, &mut findings);
+    check_rules(config, &mut findings);
     webhooks::check(config, &mut findings);
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
@@ -313,6 +355,7 @@ fn check_auth(config: &Config, findings: &mut Findings) {
         }
     } else if asks
         && auth.tokens.is_empty()
+        && !config.jwt.is_used()
         && !auth.anonymous
         && !config.webhooks.has(WebhookHook::Authenticate)
     {
@@ -320,6 +363,65 @@ fn check_auth(config: &Config, findings: &mut Findings) {
     }
     if auth.insecure && !auth.dev {
         findings.advise(Auth::NAME, 0, "insecure", Advice::InsecureAlone);
+    }
+}
+
+fn check_jwt(config: &Config, findings: &mut Findings) {
+    let jwt = &config.jwt;
+    let mut ids = BTreeSet::new();
+    for (index, table) in jwt.keys.iter().enumerate() {
+        let given = [
+            ("secret_file", &table.secret_file),
+            ("public_key_file", &table.public_key_file),
+            ("public_key", &table.public_key),
+        ];
+        if let Err(fault) = Key::load(table, index) {
+            let (key, path) = given
+                .into_iter()
+                .find(|(_, value)| !value.is_empty())
+                .map_or(("secret", None), |(key, path)| (key, key.ends_with("file").then(|| path.clone())));
+            let key = if matches!(fault, KeyError::Algorithm { .. }) { "algorithms" } else { key };
+            let file = path.filter(|_| !matches!(fault, KeyError::File { .. } | KeyError::Several));
+            findings.refuse(JwtKey::NAME, index, key, Rule::JwtKey { file, fault });
+        }
+        if !table.kid.is_empty() && !ids.insert((&table.issuer, &table.kid)) {
+            findings.refuse(JwtKey::NAME, index, "kid", Rule::JwtKidTwice(table.kid.clone()));
+        }
+    }
+    for (index, table) in jwt.jwks.iter().enumerate() {
+        if let Err(fault) = outbound::endpoint(&table.url, table.insecure) {
+            findings.refuse(Jwks::NAME, index, "url", Rule::JwksUrl(mask_url(&table.url), fault));
+        }
+        if table.issuer.is_empty() {
+            findings.refuse(Jwks::NAME, index, "issuer", Rule::JwksIssuer);
+        }
+        let secret = table.algorithms.iter().find(|algorithm| algorithm.name().starts_with("HS"));
+        if let Some(algorithm) = secret {
+            findings.refuse(Jwks::NAME, index, "algorithms", Rule::JwksSymmetric(algorithm.name()));
+        }
+    }
+    if jwt.is_used() && !jwt.required.iter().any(|claim| claim == "exp") {
+        findings.advise(Jwt::NAME, 0, "required", Advice::JwtNoExpiry);
+    }
+    let auth = &config.auth;
+    let is_closed = auth.rooms.is_empty() && auth.rules.is_empty() && jwt.rooms_claim.is_empty();
+    if jwt.is_used() && is_closed && !auth.dev {
+        findings.advise(Auth::NAME, 0, "rooms", Advice::NothingJoined);
+    }
+}
+
+fn check_rules(config: &Config, findings: &mut Findings) {
+    let rules = &config.auth.rules;
+    if rules.len() > RULES_MAX {
+        let rule = Rule::RulesTooMany(rules.len(), RULES_MAX);
+        findings.refuse(RoomRule::NAME, RULES_MAX, "rooms", rule);
+    }
+    for (index, RoomRule { rooms, .. }) in rules.iter().enumerate() {
+        if rooms.is_empty() {
+            findings.refuse(RoomRule::NAME, index, "rooms", Rule::RuleRooms);
+        } else if rooms.len() > RULE_ROOMS_MAX {
+            findings.refuse(RoomRule::NAME, index, "rooms", Rule::RulesTooMany(rooms.len(), RULE_ROOMS_MAX));
+        }
     }
 }
 

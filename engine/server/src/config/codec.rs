@@ -14,8 +14,8 @@ use redis::IntoConnectionInfo;
 use super::raw::Raw;
 use super::secret::{MASK, mask_url};
 use super::suggest::nearest;
-use super::values::{Auto, Choice, UserId};
-use super::{RedisUrl, RoomPattern, Secret};
+use super::values::{Auto, Choice, ClaimCondition, UserId};
+use super::{RedisUrl, RoomPattern, RoomTemplate, Secret};
 
 /// A value that is not of the form its key takes. What the key takes is said by whoever knows the key.
 #[derive(Debug, PartialEq, Eq)]
@@ -421,6 +421,54 @@ impl Codec for Pattern {
 
     fn write(value: &RoomPattern) -> String {
         quoted(value.as_str())
+    }
+}
+
+/// A room pattern of a rule, with places for what a client is.
+#[derive(Debug)]
+pub enum Template {}
+
+impl Codec for Template {
+    type Value = RoomTemplate;
+
+    fn form(_bounds: &str) -> String {
+        "a string, in which `*` stands for any run of characters, `{user}` for the client's user and `{tenant}` \
+         for its tenant"
+            .to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<RoomTemplate, Mismatch> {
+        let template = raw.text().and_then(RoomTemplate::new);
+        template.ok_or_else(|| Mismatch::of(raw))
+    }
+
+    fn write(value: &RoomTemplate) -> String {
+        quoted(value.as_str())
+    }
+}
+
+/// A claim and the value it must have.
+#[derive(Debug)]
+pub enum Claim {}
+
+impl Codec for Claim {
+    type Value = ClaimCondition;
+
+    fn form(_bounds: &str) -> String {
+        "a string such as \"plan=pro\" or \"app.plan=pro\"".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<ClaimCondition, Mismatch> {
+        match raw.text().and_then(|text| text.split_once('=')) {
+            Some((path, value)) if !path.is_empty() && !value.is_empty() => {
+                Ok(ClaimCondition { path: path.to_owned(), value: value.to_owned() })
+            }
+            _ => Err(Mismatch::of(raw)),
+        }
+    }
+
+    fn write(value: &ClaimCondition) -> String {
+        quoted(&format!("{}={}", value.path, value.value))
     }
 }
 

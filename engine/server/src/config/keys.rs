@@ -7,14 +7,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::codec::{
-    Address, Bounded, Bytes, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern, Span,
-    Switch, Text, Url, User,
+    Address, Bounded, Bytes, Claim, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern,
+    Span, Switch, Template, Text, Url, User,
 };
 use super::key::{Key, Rows, Section};
 use super::url::Web;
 use super::{
-    Auto, Dialect, HttpUrl, IoDriver, LogFormat, LogLevel, RedisUrl, RoomPattern, Secret, SlowConsumer,
-    UserId, WebhookHook,
+    Auto, ClaimCondition, Dialect, Effect, HttpUrl, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RedisUrl,
+    RoomPattern, RoomTemplate, RuleAction, Secret, SecretEncoding, SlowConsumer, UserId, WebhookHook,
 };
 
 const KIB: usize = 1 << 10;
@@ -46,13 +46,13 @@ macro_rules! is_live {
 /// Defines a section: its struct, its defaults, and the table of its keys.
 ///
 /// The closure before `{` says where in a [`Config`](super::Config) the section lives; `rows`, in which list the
-/// tables of a repeated section are; `holds`, which repeated section lives within this one.
+/// tables of a repeated section are; `holds`, which repeated sections live within this one.
 macro_rules! settings {
     (
         $(#[doc = $section_doc:literal])+
         pub struct $section:ident (
             $name:literal: |$config:ident, $index:ident| $place:expr
-            $(; rows $rows:expr)? $(; holds $tables:ident: $tables_ty:ty)?
+            $(; rows $rows:expr)? $(; holds $tables:ident: $tables_ty:ty)*
         ) {
             $(
                 $(#[doc = $doc:literal])+
@@ -64,12 +64,12 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq)]
         pub struct $section {
             $($(#[doc = $doc])+ pub $key: $ty,)+
-            $(#[doc = concat!("Its tables `[[", $name, ".", stringify!($tables), "]]`.")] pub $tables: $tables_ty,)?
+            $(#[doc = concat!("Its tables `[[", $name, ".", stringify!($tables), "]]`.")] pub $tables: $tables_ty,)*
         }
 
         impl Default for $section {
             fn default() -> Self {
-                Self { $($key: $default,)+ $($tables: Default::default(),)? }
+                Self { $($key: $default,)+ $($tables: Default::default(),)* }
             }
         }
 
@@ -146,6 +146,10 @@ pub static SECTIONS: &[Section] = &[
     Limits::SECTION,
     Auth::SECTION,
     Token::SECTION,
+    Rule::SECTION,
+    Jwt::SECTION,
+    JwtKey::SECTION,
+    Jwks::SECTION,
     Webhooks::SECTION,
     Mount::SECTION,
 ];
@@ -252,7 +256,7 @@ settings! {
 
 settings! {
     /// Who may connect, and to which rooms. Everything not allowed here is denied.
-    pub struct Auth ("auth": |config, index| config.auth; holds tokens: Vec<Token>) {
+    pub struct Auth ("auth": |config, index| config.auth; holds tokens: Vec<Token>; holds rules: Vec<Rule>) {
         /// Dev mode: every token is accepted, its text is the user (unless the client names a `userId`), every
         /// room is allowed, and the API needs no key unless one is set. Only on loopback addresses, unless
         /// `insecure` is set.
@@ -261,8 +265,15 @@ settings! {
         insecure: bool as Switch = false, live;
         /// Whether a client may authenticate without a token. It has no user, and the rooms of `auth.rooms`.
         anonymous: bool as Switch = false, live;
-        /// Rooms that every authenticated client may join; `*` stands for any run of characters.
+        /// Rooms that every authenticated client may join, unless a table of `auth.rules` says otherwise; `*` stands
+        /// for any run of characters.
         rooms: Vec<RoomPattern> as List<Pattern> = Vec::new(), live;
+        /// Threads that check tokens and run what an application's hooks answer later. `"auto"` is a quarter of the
+        /// cores this process may run on, at least one.
+        threads: Auto<usize> as OrAuto<Count> [1..=64] = Auto::Auto;
+        /// How much earlier than its token a connection may end, at most a fifth of what is left of the token's
+        /// life: tokens that expire together must not bring their clients back together.
+        expiry_jitter: Duration as Span [secs(0)..=secs(3600)] = secs(30), live;
     }
 }
 
@@ -276,6 +287,102 @@ settings! {
         user: Option<UserId> as Optional<User> = None, live;
         /// Rooms it may join beyond those of `auth.rooms`; `*` stands for any run of characters.
         rooms: Vec<RoomPattern> as List<Pattern> = Vec::new(), live;
+    }
+}
+
+settings! {
+    /// Who may join which rooms; repeat the table for each rule. The first rule that fits decides. Where none does,
+    /// `auth.rooms` and the rooms of the token decide, and what they do not allow is denied.
+    pub struct Rule ("auth.rules": |config, index| config.auth.rules[index]; rows config.auth.rules) {
+        /// The rooms it is about. `*` stands for any run of characters, `{user}` (or `{sub}`) for the client's own
+        /// user and `{tenant}` for its tenant; a client without one does not fit. Required.
+        rooms: Vec<RoomTemplate> as List<Template> = Vec::new(), live;
+        /// Whether a client that fits may or may not.
+        effect: Effect as Name<Effect> = Effect::Allow, live;
+        /// What it is about.
+        actions: Vec<RuleAction> as List<Name<RuleAction>> = vec![RuleAction::Join], live;
+        /// Roles of which the client must have one; without any, all fit.
+        roles: Vec<String> as List<Text> = Vec::new(), live;
+        /// Users of which the client must be one; without any, all fit.
+        users: Vec<UserId> as List<User> = Vec::new(), live;
+        /// Claims that its token must make, all of them, each `name=value`; a name such as `app.plan` looks into
+        /// objects, and a claim that is a list must hold the value.
+        claims: Vec<ClaimCondition> as List<Claim> = Vec::new(), live;
+    }
+}
+
+settings! {
+    /// What a JSON Web Token must say, and what is read from it. Tokens are accepted once there is a key in
+    /// `auth.jwt.keys` or `auth.jwt.jwks`.
+    pub struct Jwt ("auth.jwt": |config, index| config.jwt; holds keys: Vec<JwtKey>; holds jwks: Vec<Jwks>) {
+        /// Audiences of which a token must name one in `aud`. Without any, a token must have no `aud`.
+        audience: Vec<String> as List<Text> = Vec::new(), live;
+        /// Claims that every token must make. Without `exp` among them, tokens may be valid for ever.
+        required: Vec<String> as List<Text> = vec!["exp".to_owned()], live;
+        /// How far the clocks of this machine and the issuer may differ.
+        leeway: Duration as Span [secs(0)..=secs(600)] = secs(10), live;
+        /// The claim that is the user: a string, or a number when the backend addresses users by number. A name such
+        /// as `app.id` looks into objects. `""` gives clients no user.
+        user_claim: String as Text = "sub".to_owned(), live;
+        /// The claim that has the roles: a list of strings, or one string with spaces between them.
+        roles_claim: String as Text = "roles".to_owned(), live;
+        /// The claim that is the tenant.
+        tenant_claim: String as Text = "tenant".to_owned(), live;
+        /// The claim that lists rooms the client may join, as `auth.rooms` does: a list of strings, or one string
+        /// with spaces between them. `""`, the default, lets no token grant rooms.
+        rooms_claim: String as Text = String::new(), live;
+        /// Longest token; longer ones are refused unread.
+        token_bytes_max: usize as Bytes [256..=64 * KIB] = 8 * KIB, live;
+        /// How long a token that was found good is taken for good without another look, at most until it expires.
+        /// `"0s"` checks each time.
+        cache_ttl: Option<Duration> as Optional<Span> [secs(1)..=secs(3600)] = Some(secs(60)), live;
+        /// Tokens that are remembered so.
+        cache_entries_max: usize as Count [64..=1_048_576] = 8_192;
+    }
+}
+
+settings! {
+    /// A key that tokens are signed with; repeat the table for each. Give each one of `secret`, `secret_file`,
+    /// `public_key` and `public_key_file`.
+    pub struct JwtKey ("auth.jwt.keys": |config, index| config.jwt.keys[index]; rows config.jwt.keys) {
+        /// A secret shared with the issuer, for HS256, HS384 and HS512, at least 32 bytes.
+        secret: Secret as Hidden = Secret::new(""), live;
+        /// A file that holds such a secret; one line break at its end does not count.
+        secret_file: String as Text = String::new(), live;
+        /// How the secret is written.
+        secret_encoding: SecretEncoding as Name<SecretEncoding> = SecretEncoding::Text, live;
+        /// The issuer's public key in PEM (`-----BEGIN PUBLIC KEY-----`): RSA, P-256, P-384 or Ed25519. In an
+        /// environment variable `\n` may stand for a line break.
+        public_key: String as Text = String::new(), live;
+        /// A file that holds such a key.
+        public_key_file: String as Text = String::new(), live;
+        /// The key's id: tokens that name a key (`kid`) are checked with the one they name. `""` is for tokens that
+        /// name none, or one that no key has.
+        kid: String as Text = String::new(), live;
+        /// The issuer (`iss`) whose tokens it signs. `""` is any that no other key is bound to.
+        issuer: String as Text = String::new(), live;
+        /// Algorithms that its tokens may be signed with. `[]` is all that a key of its kind is good for.
+        algorithms: Vec<JwtAlgorithm> as List<Name<JwtAlgorithm>> = Vec::new(), live;
+    }
+}
+
+settings! {
+    /// A place an issuer publishes its keys at (a JWKS, RFC 7517); repeat the table for each. Keys are fetched again
+    /// when a token names one that is not known, at most once in 30 s, and stay good for an hour after they were
+    /// last seen there.
+    pub struct Jwks ("auth.jwt.jwks": |config, index| config.jwt.jwks[index]; rows config.jwt.jwks) {
+        /// Its address, `https:`; plain `http:` on this machine only. Required.
+        url: String as Text = String::new(), live;
+        /// The issuer (`iss`) whose keys these are, exactly as its tokens write it. Required.
+        issuer: String as Text = String::new(), live;
+        /// Algorithms that its tokens may be signed with. `[]` is all that a key of its kind is good for.
+        algorithms: Vec<JwtAlgorithm> as List<Name<JwtAlgorithm>> = Vec::new(), live;
+        /// How often the keys are fetched.
+        refresh_interval: Duration as Span [secs(10)..=secs(86_400)] = secs(600), live;
+        /// How long a fetch may take.
+        timeout: Duration as Span [millis(100)..=secs(60)] = secs(5), live;
+        /// Allows plain `http:` to other machines: whoever is on the way can then sign tokens.
+        insecure: bool as Switch = false, live;
     }
 }
 
@@ -354,6 +461,13 @@ settings! {
         outbox_messages_max: usize as Count [1..=16_777_216] = 262_144;
         /// What happens to a message for a connection whose outbox is full.
         slow_consumer: SlowConsumer as Name<SlowConsumer> = SlowConsumer::DropNewest;
+    }
+}
+
+impl Jwt {
+    /// Whether there is a key, or a place to get some.
+    pub fn is_used(&self) -> bool {
+        !self.keys.is_empty() || !self.jwks.is_empty()
     }
 }
 

@@ -49,6 +49,11 @@ impl Config {
         self.server.shards.unwrap_or_else(|| machine.cores).max(1)
     }
 
+    /// How many threads check tokens, at least 1.
+    pub fn auth_threads(&self, machine: &Machine) -> usize {
+        self.auth.threads.unwrap_or_else(|| machine.cores / 4).max(1)
+    }
+
     /// How many connections the process may hold, all shards together, at least 1.
     pub fn connections_max(&self, machine: &Machine) -> usize {
         self.server.connections_max.unwrap_or_else(|| {

@@ -24,15 +24,18 @@ pub mod url;
 pub mod values;
 pub mod webhooks;
 
-pub use keys::{Admin, Api, Auth, Limits, Mount, Redis, Server, Token, Webhooks};
+pub use keys::{Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Token, Webhooks};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
-pub use pattern::RoomPattern;
+pub use pattern::{RoomPattern, RoomTemplate};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
 pub use url::HttpUrl;
-pub use values::{Auto, Choice, Dialect, IoDriver, LogFormat, LogLevel, SlowConsumer, UserId, WebhookHook};
+pub use values::{
+    Auto, Choice, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RuleAction,
+    SecretEncoding, SlowConsumer, UserId, WebhookHook,
+};
 
 /// Everything that can be set, typed and within bounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +52,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
+    /// What JSON Web Tokens are accepted, and what is read from them.
+    pub jwt: Jwt,
     /// What an application is asked and told over HTTP.
     pub webhooks: Webhooks,
     /// Which dialect answers on which path; never empty, paths unique.
@@ -64,6 +69,7 @@ impl Default for Config {
             redis: Redis::default(),
             limits: Limits::default(),
             auth: Auth::default(),
+            jwt: Jwt::default(),
             webhooks: Webhooks::default(),
             mounts: vec![Mount::default()],
         }

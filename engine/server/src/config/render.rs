@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::Config;
 use super::key::{Key, KeyPath, Section};
-use super::keys::{Mount, SECTIONS, Server};
+use super::keys::{Auth, Mount, SECTIONS, Server};
 use super::load::Loaded;
 use super::values::{Auto, Dialect};
 
@@ -149,6 +149,7 @@ fn resolved(loaded: &Loaded, path: &KeyPath) -> String {
     let server = &config.server;
     let number = match (path.section.name, path.key.name) {
         (Server::NAME, "shards") if server.shards == Auto::Auto => config.shard_count(&sources.machine),
+        (Auth::NAME, "threads") if config.auth.threads == Auto::Auto => config.auth_threads(&sources.machine),
         (Server::NAME, "connections_max") if server.connections_max == Auto::Auto => {
             config.connections_max(&sources.machine)
         }

@@ -101,6 +101,73 @@ choices! {
     }
 }
 
+choices! {
+    /// How a token may be signed (RFC 7518 §3, RFC 8037).
+    pub enum JwtAlgorithm {
+        /// HMAC with SHA-256.
+        Hs256 = "HS256",
+        /// HMAC with SHA-384.
+        Hs384 = "HS384",
+        /// HMAC with SHA-512.
+        Hs512 = "HS512",
+        /// RSA, PKCS #1 v1.5, with SHA-256.
+        Rs256 = "RS256",
+        /// RSA, PKCS #1 v1.5, with SHA-384.
+        Rs384 = "RS384",
+        /// RSA, PKCS #1 v1.5, with SHA-512.
+        Rs512 = "RS512",
+        /// RSA, PSS, with SHA-256.
+        Ps256 = "PS256",
+        /// RSA, PSS, with SHA-384.
+        Ps384 = "PS384",
+        /// RSA, PSS, with SHA-512.
+        Ps512 = "PS512",
+        /// ECDSA on P-256 with SHA-256.
+        Es256 = "ES256",
+        /// ECDSA on P-384 with SHA-384.
+        Es384 = "ES384",
+        /// Ed25519.
+        EdDsa = "EdDSA",
+    }
+}
+
+choices! {
+    /// How a secret is written.
+    pub enum SecretEncoding {
+        /// As it is: its bytes are the key.
+        Text = "text",
+        /// In base64 or base64url, with or without padding.
+        Base64 = "base64",
+    }
+}
+
+choices! {
+    /// What a rule says about those who fit.
+    pub enum Effect {
+        /// They may.
+        Allow = "allow",
+        /// They may not.
+        Deny = "deny",
+    }
+}
+
+choices! {
+    /// What a rule is about.
+    pub enum RuleAction {
+        /// Joining a room, and with it hearing what is published there.
+        Join = "join",
+    }
+}
+
+/// A claim that a token must make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimCondition {
+    /// Its name; dots lead into objects.
+    pub path: String,
+    /// Its value as text, or one of its values when it is a list.
+    pub value: String,
+}
+
 /// A number, or "auto": chosen at start from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auto<T> {

@@ -45,7 +45,7 @@ pub enum WebhookAdvice {
     NoHooks,
     /// Rules that nobody looks at.
     #[error(
-        "the application authenticates every client (webhooks.hooks), so dev mode and the tokens here admit nobody"
+        "the application authenticates every client (webhooks.hooks), so dev mode, auth.anonymous and tokens admit nobody"
     )]
     AuthUnused,
     /// The engine gives up before the webhook does.
@@ -97,7 +97,9 @@ fn advise(config: &Config, findings: &mut Findings) {
     if webhooks.url.is_some() && webhooks.hooks.is_empty() {
         findings.advise(Webhooks::NAME, 0, "url", WebhookAdvice::NoHooks.into());
     }
-    if webhooks.has(WebhookHook::Authenticate) && (auth.dev || auth.anonymous || !auth.tokens.is_empty()) {
+    if webhooks.has(WebhookHook::Authenticate)
+        && (auth.dev || auth.anonymous || !auth.tokens.is_empty() || config.jwt.is_used())
+    {
         findings.advise(Auth::NAME, 0, "dev", WebhookAdvice::AuthUnused.into());
     }
     if !webhooks.hooks.is_empty() && webhooks.timeout * 2 > config.limits.hook_timeout {

@@ -13,13 +13,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use shardcast_shard::ClientView;
 use shardcast_wire::date;
-use shardcast_wire::ignis::ClientId;
+use shardcast_wire::ignis::{ClientId, UserId};
 
 use super::answer::{self, Answer};
 use super::error::ApiError;
 use super::{Control, emit, not_found};
 use crate::engine::Emitted;
 use crate::redis::PublishOutcome;
+use crate::router::Routed;
 
 /// Rooms listed when the request does not say how many.
 const ROOMS_LIMIT_DEFAULT: usize = 1_000;
@@ -33,6 +34,7 @@ enum Route<'a> {
     Emit,
     Rooms,
     Client(&'a str),
+    User(&'a str),
 }
 
 impl<'a> Route<'a> {
@@ -41,8 +43,15 @@ impl<'a> Route<'a> {
             "emit" => Some(Self::Emit),
             "rooms" => Some(Self::Rooms),
             rest => {
-                let id = rest.strip_prefix("clients/")?;
-                (!id.is_empty() && !id.contains('/')).then_some(Self::Client(id))
+                let (kind, id) = rest.split_once('/')?;
+                if id.is_empty() || id.contains('/') {
+                    return None;
+                }
+                match kind {
+                    "clients" => Some(Self::Client(id)),
+                    "users" => Some(Self::User(id)),
+                    _ => None,
+                }
             }
         }
     }
@@ -52,6 +61,7 @@ impl<'a> Route<'a> {
             Self::Emit => "POST",
             Self::Rooms => "GET, HEAD",
             Self::Client(_) => "GET, HEAD, DELETE",
+            Self::User(_) => "DELETE",
         }
     }
 }
@@ -70,6 +80,7 @@ pub(super) async fn answer(control: &Control, request: Request<Incoming>) -> Ans
         Route::Rooms if read => rooms(control, request.uri().query()).await,
         Route::Client(id) if read => client(control, id).await,
         Route::Client(id) if request.method() == Method::DELETE => kick(control, id),
+        Route::User(id) if request.method() == Method::DELETE => kick_user(control, id),
         route => Err(ApiError::MethodNotAllowed { allow: route.methods() }),
     };
     answered.unwrap_or_else(|error| error.answer())
@@ -212,6 +223,50 @@ fn kick(control: &Control, id: &str) -> Result<Answer, ApiError> {
     Err(if is_connected(control, id) { ApiError::ShardBusy } else { ApiError::UnknownClient })
 }
 
+#[derive(Serialize)]
+struct KickedUser {
+    kicked: String,
+    shards: u32,
+}
+
+/// `DELETE /api/users/{id}`: ends all connections of a user in this process. A name that could be a number stands for
+/// the user of that number, too: a backend that revokes somebody must not miss them for want of quotes.
+fn kick_user(control: &Control, id: &str) -> Result<Answer, ApiError> {
+    let name = percent_decoded(id).ok_or(ApiError::UnknownUser)?;
+    let number = serde_json::from_str::<serde_json::Number>(&name).ok();
+    let number = number.and_then(|_| UserId::from_json(&name));
+    let users = [Some(UserId::from_text(&name)), number];
+    let mut routed = Routed::default();
+    for user in users.iter().flatten() {
+        let Routed { shards, refused } = control.engine.kick_user(user);
+        routed.shards += shards;
+        routed.refused += refused;
+    }
+    match routed {
+        Routed { refused: 1.., .. } => Err(ApiError::ShardBusy),
+        Routed { shards: 0, .. } => Err(ApiError::UnknownUser),
+        Routed { shards, .. } => Ok(answer::json(StatusCode::ACCEPTED, &KickedUser { kicked: name, shards })),
+    }
+}
+
+/// A segment of a path with `%XX` for what it may not hold (RFC 3986 §2.1); `None` when it is not UTF-8.
+fn percent_decoded(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let mut byte = *first;
+        if byte == b'%' {
+            let [high, low, after @ ..] = rest else { return None };
+            let digit = |byte: &u8| char::from(*byte).to_digit(16);
+            byte = (digit(high)? << 4 | digit(low)?) as u8;
+            rest = after;
+        }
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).ok()
+}
+
 fn known_client(control: &Control, id: &str) -> Result<ClientId, ApiError> {
     let id = ClientId::parse(id).ok_or(ApiError::UnknownClient)?;
     is_connected(control, id).then_some(id).ok_or(ApiError::UnknownClient)
@@ -234,6 +289,10 @@ mod tests {
             ("/api/clients/", None),
             ("/api/clients", None),
             ("/api/clients/x/y", None),
+            ("/api/users/u1", Some(Route::User("u1"))),
+            ("/api/users/", None),
+            ("/api/users/u1/x", None),
+            ("/api/others/x", None),
             ("/api/emit/", None),
             ("/api/", None),
             ("/api", None),
@@ -242,6 +301,24 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(Route::of(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_segment_is_decoded_or_refused() {
+        let cases = [
+            ("u1", Some("u1")),
+            ("auth0%7C7", Some("auth0|7")),
+            ("a%2fb", Some("a/b")),
+            ("%C3%A9", Some("é")),
+            ("a+b", Some("a+b")),
+            ("%", None),
+            ("%4", None),
+            ("%zz", None),
+            ("%ff", None),
+        ];
+        for (segment, expected) in cases {
+            assert_eq!(percent_decoded(segment).as_deref(), expected, "{segment}");
         }
     }
 

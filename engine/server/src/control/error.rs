@@ -87,6 +87,9 @@ pub(super) enum ApiError {
     /// No such client in this process.
     #[error("no client with this id is connected to this instance")]
     UnknownClient,
+    /// No user of that id has connections here.
+    #[error("no user of that id is connected to this instance")]
+    UnknownUser,
     /// A shard's mailbox is full, or it did not answer in time.
     #[error("the shard of this client is too busy to answer: try again")]
     ShardBusy,
@@ -124,6 +127,7 @@ impl ApiError {
             Self::UnknownParameter { .. } => (StatusCode::BAD_REQUEST, "unknown_parameter"),
             Self::BadLimit { .. } => (StatusCode::BAD_REQUEST, "bad_limit"),
             Self::UnknownClient => (StatusCode::NOT_FOUND, "unknown_client"),
+            Self::UnknownUser => (StatusCode::NOT_FOUND, "unknown_user"),
             Self::ShardBusy => (StatusCode::SERVICE_UNAVAILABLE, "shard_busy"),
         }
     }

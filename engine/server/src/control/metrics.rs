@@ -2,7 +2,7 @@
 //!
 //! Names are `shardcast_*` (and `process_*`, where Prometheus has a convention), base units are in the name,
 //! counters end in `_total`. Labels are bounded by the process, never by its peers: `shard`, `kind` of
-//! violation, `reason` of a refusal.
+//! violation, `reason` of a refusal, `jwks` for the place of a table in `auth.jwt.jwks`.
 
 mod webhooks;
 
@@ -25,7 +25,7 @@ use shardcast_wire::message::Violation;
 
 use super::process::Process;
 use crate::engine::Engine;
-use crate::status::{ProcessCounters, ShardStatus};
+use crate::status::{JwksStatus, ProcessCounters, ShardStatus};
 
 /// The media type of the format.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,7 +36,7 @@ const GAUGE_MARK: &str = " (gauge).";
 /// Name, meaning and place of each counter of the process.
 type ProcessCounter = (&'static str, &'static str, fn(&ProcessCounters) -> &AtomicU64);
 
-const PROCESS_COUNTERS: [ProcessCounter; 15] = [
+const PROCESS_COUNTERS: [ProcessCounter; 16] = [
     ("redis_received", "Messages received from Redis.", |c| &c.redis_received),
     ("redis_own", "Messages received from Redis that were our own.", |c| &c.redis_own),
     ("redis_malformed", "Messages received from Redis that were not Ignis envelopes.", |c| {
@@ -56,6 +56,7 @@ const PROCESS_COUNTERS: [ProcessCounter; 15] = [
     ("accepts_shed", "Connections refused for want of file descriptors or memory.", |c| &c.accepts_shed),
     ("hand_offs_refused", "HTTP connections the control plane had no place for.", |c| &c.hand_offs_refused),
     ("shards_restarted", "Shards restarted after a panic.", |c| &c.shards_restarted),
+    ("joins_refused_policy", "Rooms asked for that the hooks did not grant.", |c| &c.joins_refused_policy),
     ("api_unauthorized", "API requests refused for a missing or wrong key.", |c| &c.api_unauthorized),
     ("api_emitted", "Messages taken in by the API.", |c| &c.api_emitted),
 ];
@@ -82,6 +83,7 @@ impl Collector for Metrics {
         self.mailboxes(&mut families)?;
         self.process_wide(&mut families)?;
         self.compression(&mut families)?;
+        self.auth(&mut families)?;
         self.redis(&mut families)?;
         if let Some(figures) = &self.engine.status().webhooks {
             webhooks::encode(&mut families, figures)?;
@@ -179,6 +181,31 @@ impl Metrics {
             families.plain(&format!("shardcast_{name}"), help, unit, MetricType::Counter, value)?;
         }
         Ok(())
+    }
+
+    fn auth(&self, families: &mut Families<'_>) -> fmt::Result {
+        let auth = &self.engine.status().auth;
+        let counts = [
+            ("tokens_checked", "Tokens whose signature was looked at.", &auth.tokens_checked),
+            ("token_cache_hits", "Tokens known from an earlier look.", &auth.cache_hits),
+            ("jwks_fetches", "Fetches of an issuer's keys.", &auth.jwks_fetches),
+            ("jwks_failures", "Fetches of an issuer's keys that brought nothing.", &auth.jwks_failures),
+            ("jwks_keys_ignored", "Keys of issuers that cannot be used.", &auth.jwks_keys_ignored),
+        ];
+        for (name, help, counter) in counts {
+            families.counter(&format!("shardcast_{name}"), help, counter.load(Ordering::Relaxed))?;
+        }
+        let jwks = auth.jwks.load();
+        let by_issuer = |value: fn(&JwksStatus) -> &AtomicU64| -> Vec<([Label; 1], u64)> {
+            let label = |index: usize| [("jwks", Cow::Owned(index.to_string()))];
+            let value = |source: &Arc<JwksStatus>| value(source).load(Ordering::Relaxed);
+            jwks.iter().enumerate().map(|(index, source)| (label(index), value(source))).collect()
+        };
+        let (help, gauge) = ("Keys of an issuer that are in use.", MetricType::Gauge);
+        families.labelled("shardcast_jwks_keys", help, None, gauge, &by_issuer(|source| &source.keys))?;
+        let help = "When the keys of an issuer were last fetched, since 1970; 0: not yet.";
+        let fetched = by_issuer(|source| &source.fetched_unix_seconds);
+        families.labelled("shardcast_jwks_fetched_time", help, Some(Unit::Seconds), gauge, &fetched)
     }
 
     /// Only with a Redis configured: an absent metric cannot alarm anyone.

@@ -1,8 +1,7 @@
-//! Puts a shard's questions to the hooks: at once where they can answer at once, else on the control thread.
+//! Puts a shard's questions to the hooks: at once where they can answer at once, else on the `sc-auth` threads.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,32 +9,29 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
 use crate::status::Status;
 
-/// A hook's answer in the making, with its way home and its place among those in flight.
-pub type AskFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// The way to the control thread for what cannot be answered at once, with a bound on how much is in flight and
+/// The way to the `sc-auth` threads for what cannot be answered at once, with a bound on how much is in flight and
 /// for how long.
 #[derive(Clone, Debug)]
 pub struct Later {
-    queue: mpsc::UnboundedSender<AskFuture>,
+    threads: Handle,
     places: Arc<Semaphore>,
     timeout: Duration,
     status: Arc<Status>,
 }
 
 impl Later {
-    /// A way for the hooks of the whole process; the control thread runs what comes out.
-    pub fn new(limits: &config::Limits, status: Arc<Status>) -> (Self, mpsc::UnboundedReceiver<AskFuture>) {
-        let (queue, asked) = mpsc::unbounded_channel();
+    /// A way for the hooks of the whole process, to the threads of a runtime.
+    pub fn new(limits: &config::Limits, status: Arc<Status>, threads: Handle) -> Self {
         let places = Arc::new(Semaphore::new(limits.asks_in_flight_max));
-        (Self { queue, places, timeout: limits.hook_timeout, status }, asked)
+        Self { threads, places, timeout: limits.hook_timeout, status }
     }
 
     /// A place for one more, unless there are too many.
@@ -55,7 +51,8 @@ impl Later {
         done: impl FnOnce(Option<T>) + Send + 'static,
     ) {
         let (status, timeout) = (self.status.clone(), self.timeout);
-        let sent = self.queue.send(Box::pin(async move {
+        // Once the runtime stops the process is at its end, and so is whoever asked.
+        self.threads.spawn(async move {
             let outcome = tokio::time::timeout(timeout, AssertUnwindSafe(future).catch_unwind()).await;
             drop(place);
             let failed = match outcome {
@@ -65,9 +62,7 @@ impl Later {
             };
             failed.fetch_add(1, Ordering::Relaxed);
             done(None);
-        }));
-        // Without a control thread the process is at its end, and so is whoever asked.
-        drop(sent);
+        });
     }
 }
 
@@ -94,8 +89,13 @@ impl Asker {
                 self.settle(answer, AuthOutcome::Failed, move |outcome| Verdict::Auth { conn, outcome })
             }
             Question::ValidateRooms { rooms } => {
+                let (asked, status) = (rooms.len(), self.status.clone());
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
-                self.settle(answer, Vec::new(), move |rooms| Verdict::Rooms { conn, rooms })
+                self.settle(answer, Vec::new(), move |rooms: Vec<String>| {
+                    let refused = asked.saturating_sub(rooms.len()) as u64;
+                    status.process.joins_refused_policy.fetch_add(refused, Ordering::Relaxed);
+                    Verdict::Rooms { conn, rooms }
+                })
             }
             Question::Connected => match self.guard(|| hooks.connected(&client)) {
                 Some(Answer::Now(Ok(()))) => None,

@@ -357,6 +357,10 @@ fn frame_len(letter: &Mail) -> usize {
         | Mail::Broadcast { frame, .. }
         | Mail::Direct { frame, .. }
         | Mail::User { frame, .. } => frame.plain.len(),
-        Mail::Verdict(_) | Mail::Kick { .. } | Mail::Query { .. } | Mail::Drain { .. } => 0,
+        Mail::Verdict(_)
+        | Mail::Kick { .. }
+        | Mail::KickUser { .. }
+        | Mail::Query { .. }
+        | Mail::Drain { .. } => 0,
     }
 }

@@ -17,7 +17,7 @@ use super::figures::{EventKind, Outcome};
 use crate::auth::Principal;
 use crate::config::RoomPattern;
 use crate::hooks::Client;
-use crate::outbound::Reply;
+use crate::outbound::post::Reply;
 
 /// What begins every request and every event: `{"type":…`, up to and with the client.
 fn begin(kind: &str, id: Option<&str>, unix_ms: u64, mount: &str, client: &Client) -> String {

@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, watch};
 use super::body;
 use super::figures::{EventKind, Figures, Outcome, Told};
 use super::gate::Gate;
-use super::link::{Link, new_id, unix_time};
+use super::link::{Link, new_id};
+use crate::policy::now_unix_ms;
 use crate::redis::backoff::Backoff;
 
 /// Requests with events at once.
@@ -161,7 +162,7 @@ impl Lane {
 
     async fn deliver(&self, batch: &[Event]) -> Told {
         let id = new_id();
-        let unix_ms = unix_time().as_millis() as u64;
+        let unix_ms = now_unix_ms();
         let body = Bytes::from(body::events(&id, unix_ms, batch.iter().map(|event| event.json.as_str())));
         let mut backoff = Backoff::new(RETRY_PAUSE_MAX);
         let mut failed = 0;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::breaker::{Breaker, Change, Thresholds};
 use super::figures::{Figures, GateFigures, Outcome};
 use super::link::Terms;
-use crate::outbound::{Failure, Reply};
+use crate::outbound::post::{Failure, Reply};
 
 /// Between two warnings of one gate about answers that are wrong.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,7 +1,5 @@
 //! One signed request to the application, as the present configuration says.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
@@ -9,7 +7,8 @@ use reqwest::header::CONTENT_TYPE;
 use super::breaker::Thresholds;
 use super::sign::Keys;
 use crate::config::{self, HttpUrl};
-use crate::outbound::{Bounds, Failure, Outbound, OutboundError, Reply};
+use crate::outbound::post::{Bounds, Failure, Outbound, OutboundError, Reply};
+use crate::policy::now_unix_ms;
 
 /// What a reload can change.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl Terms {
 
     /// Sends one request and reads the answer. The same `id` means the same request.
     pub(crate) async fn post(&self, id: &str, body: Bytes) -> Result<Reply, Failure> {
-        let unix_seconds = unix_time().as_secs();
+        let unix_seconds = now_unix_ms() / 1_000;
         let request = self
             .outbound
             .post(self.url.expose())
@@ -73,11 +72,6 @@ impl Link {
     pub(super) fn terms(&self) -> std::sync::Arc<Terms> {
         self.0.load_full()
     }
-}
-
-/// Since 1970.
-pub(super) fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }
 
 /// A `webhook-id` that no other request has.

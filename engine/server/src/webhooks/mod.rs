@@ -29,13 +29,13 @@ use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{self, Config, HttpUrl, WebhookHook};
-use crate::hooks::{Answer, Background, Client, ConnectedFailed, Hooks};
-use crate::outbound::{OutboundError, Reply};
-use crate::policy::Policy;
+use crate::hooks::{Answer, AuthStatus, Background, Client, ConnectedFailed, Hooks};
+use crate::outbound::post::{OutboundError, Reply};
+use crate::policy::{Policy, now_unix_ms};
 use events::Events;
 use figures::{EventKind, Figures, Outcome};
 use gate::Gate;
-use link::{Link, Terms, new_id, unix_time};
+use link::{Link, Terms, new_id};
 use questions::{Job, Questions};
 
 /// The hooks of the binary when an application is to be asked or told.
@@ -52,7 +52,7 @@ pub struct Webhooks {
     rooms: Questions,
     events: Events,
     figures: Arc<Figures>,
-    /// The other ends of the queues, until the background takes them.
+    /// The other ends of the queues, until the worker takes them.
     waiting: Mutex<Option<Waiting>>,
 }
 
@@ -136,7 +136,7 @@ impl Webhooks {
     }
 
     fn tell(&self, client: &Client, kind: EventKind, text: Option<&str>) {
-        let json = body::event(kind, unix_ms(), self.mount(client), client, text);
+        let json = body::event(kind, now_unix_ms(), self.mount(client), client, text);
         self.events.tell(client.id, kind, json);
     }
 }
@@ -145,15 +145,11 @@ fn terms(webhooks: &config::Webhooks, url: HttpUrl) -> Result<Terms, OutboundErr
     Terms::new(webhooks, url, 2 * webhooks.concurrency_max + events::LANES)
 }
 
-fn unix_ms() -> u64 {
-    unix_time().as_millis() as u64
-}
-
-/// What the answer to `authenticate` comes to; the one place where it becomes an outcome of the engine.
-fn authenticated(gate: &Gate, reply: &Reply) -> (Outcome, AuthOutcome) {
-    match body::read_authenticate(reply, unix_ms()) {
-        Ok(Some(principal)) => (Outcome::Accepted, AuthOutcome::Accepted(Arc::new(principal).identity())),
-        Ok(None) => (Outcome::Refused, AuthOutcome::Refused(RefusalReason::WebhookRefused)),
+/// What the answer to `authenticate` comes to.
+fn authenticated(gate: &Gate, policy: &Policy, client: &Client, reply: &Reply) -> (Outcome, AuthOutcome) {
+    match body::read_authenticate(reply, now_unix_ms()) {
+        Ok(Some(principal)) => (Outcome::Accepted, policy.outcome(client, Ok(Arc::new(principal)))),
+        Ok(None) => (Outcome::Refused, policy.outcome(client, Err(RefusalReason::WebhookRefused))),
         Err(error) => {
             gate.warn(&error);
             (error.outcome(), AuthOutcome::Failed)
@@ -180,9 +176,10 @@ impl Hooks for Webhooks {
             return self.policy.authenticate(client, data);
         }
         let id = new_id();
-        let body = body::authenticate(&id, unix_ms(), self.mount(client), client, data);
-        let gate = self.gates.authenticate.clone();
-        self.authenticate.ask((id, body), AuthOutcome::Failed, move |reply| authenticated(&gate, reply))
+        let body = body::authenticate(&id, now_unix_ms(), self.mount(client), client, data);
+        let (gate, policy, client) = (self.gates.authenticate.clone(), self.policy.clone(), client.clone());
+        let read = move |reply: &Reply| authenticated(&gate, &policy, &client, reply);
+        self.authenticate.ask((id, body), AuthOutcome::Failed, read)
     }
 
     fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
@@ -194,7 +191,7 @@ impl Hooks for Webhooks {
             return Answer::Now(rooms);
         }
         let id = new_id();
-        let body = body::rooms(&id, unix_ms(), self.mount(client), client, &rooms);
+        let body = body::rooms(&id, now_unix_ms(), self.mount(client), client, &rooms);
         let (gate, figures) = (self.gates.rooms.clone(), self.figures.clone());
         self.rooms.ask((id, body), Vec::new(), move |reply| granted(&gate, &figures, reply, rooms))
     }
@@ -226,7 +223,7 @@ impl Hooks for Webhooks {
         Answer::Now(())
     }
 
-    fn background(&self, stopped: watch::Receiver<bool>) -> Option<Background> {
+    fn worker(&self, stopped: watch::Receiver<bool>) -> Option<Background> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let ask = |gate: &Arc<Gate>, waiting| {
             questions::run(gate.clone(), self.link.clone(), waiting, self.concurrency_max)
@@ -239,6 +236,14 @@ impl Hooks for Webhooks {
             tokio::spawn(rooms);
             events::run(gate, link, figures, waiting.events, stopped).await;
         }))
+    }
+
+    fn background(&self) -> Option<Background> {
+        self.policy.background()
+    }
+
+    fn status(&self) -> Option<Arc<AuthStatus>> {
+        self.policy.status()
     }
 
     fn webhooks(&self) -> Option<Arc<Figures>> {

@@ -14,7 +14,7 @@ use super::figures::{Outcome, Unasked};
 use super::gate::Gate;
 use super::link::Link;
 use crate::hooks::Answer;
-use crate::outbound::Reply;
+use crate::outbound::post::Reply;
 
 /// Reads an answer, sends what it comes to home, and says how it is counted.
 type Settle = Box<dyn FnOnce(&Reply) -> Outcome + Send>;

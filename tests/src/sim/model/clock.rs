@@ -13,6 +13,7 @@ pub(crate) enum Due {
     Handshake,
     Auth,
     Heartbeat,
+    Expiry,
     Ping,
     Idle,
     Close,
@@ -51,6 +52,8 @@ impl Model {
                             (self.origin_ms + sweeps * settings.heartbeat_interval_ms, Due::Heartbeat)
                         }
                     });
+                    let expires_ms = conn.expires_ms.filter(|_| conn.auth == Auth::Done);
+                    deadlines.extend(expires_ms.map(|at_ms| (at_ms, Due::Expiry)));
                 }
                 deadlines
             }
@@ -67,6 +70,7 @@ impl Model {
         let reasons = [
             (self.is_due(index, Due::Auth, now), &close::AUTHENTICATION_TIMEOUT),
             (self.is_due(index, Due::Heartbeat, now), &close::HEARTBEAT_TIMEOUT),
+            (self.is_due(index, Due::Expiry, now), &close::TOKEN_EXPIRED),
             (is_draining, &close::SERVER_SHUTTING_DOWN),
         ];
         let closes: Vec<_> =

@@ -78,6 +78,7 @@ impl Model {
         let conn = &mut self.conns[index];
         conn.auth = Auth::Done;
         conn.user = identity.user.clone();
+        conn.expires_ms = identity.expires_unix_ms.map(|at| now.ms + at.saturating_sub(now.unix_ms));
         conn.in_own_room = true;
         conn.rooms.push(BROADCAST_ROOM.to_owned());
         for room in settings.default_rooms.iter() {

@@ -265,7 +265,12 @@ impl World<'_> {
         }
         let conn = self.rng.below(self.model.conns.len());
         let (shard, id) = (self.model.conns[conn].shard, self.model.conns[conn].id);
-        self.post(shard, Mail::Kick { conn: id, code: &close::KICKED });
+        let mount = MountId(self.model.conns[conn].mount as u8);
+        let mail = match self.model.conns[conn].user.clone().filter(|_| self.rng.chance(50)) {
+            Some(user) => Mail::KickUser { mount, user, code: &close::KICKED },
+            None => Mail::Kick { conn: id, code: &close::KICKED },
+        };
+        self.post(shard, mail);
     }
 
     fn query(&mut self) {

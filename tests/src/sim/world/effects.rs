@@ -146,7 +146,12 @@ impl World<'_> {
         match self.rng.weighted(&[100 - hooks.refused - hooks.failed, hooks.refused, hooks.failed]) {
             0 => {
                 let user = if self.rng.chance(70) { self.any_user() } else { None };
-                AuthOutcome::Accepted(Identity { user, ..Identity::default() })
+                let expires_unix_ms = self.rng.chance(30).then(|| {
+                    // Some when it is too late already.
+                    let offset_ms = self.rng.pick(&[0, 2_000, 20_000, 200_000, 86_400_000]);
+                    self.now.unix_ms.saturating_sub(1_000) + offset_ms
+                });
+                AuthOutcome::Accepted(Identity { user, expires_unix_ms, ..Identity::default() })
             }
             1 => AuthOutcome::Refused(RefusalReason::Hooks),
             _ => AuthOutcome::Failed,

@@ -177,6 +177,9 @@ impl World<'_> {
                 let conn = self.model.find(shard, *conn);
                 self.model.kick(conn, code, self.now);
             }
+            Mail::KickUser { mount, user, code } => {
+                self.model.kick_user(shard, usize::from(mount.0), user, code, self.now);
+            }
             Mail::Query { ticket, query } => {
                 let reply = self.expect_reply(shard, *query);
                 self.hosts[shard].replies.push_back((*ticket, reply));
@@ -205,7 +208,11 @@ impl World<'_> {
             Mail::User { mount, user, frame } => {
                 Some(Mail::User { mount: *mount, user: user.clone(), frame: frame.clone() })
             }
-            Mail::Verdict(_) | Mail::Kick { .. } | Mail::Query { .. } | Mail::Drain { .. } => None,
+            Mail::Verdict(_)
+            | Mail::Kick { .. }
+            | Mail::KickUser { .. }
+            | Mail::Query { .. }
+            | Mail::Drain { .. } => None,
         }
     }
 
