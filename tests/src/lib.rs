@@ -12,6 +12,7 @@ pub mod client;
 pub mod conformance;
 pub mod deflate;
 pub mod http;
+pub mod jwks;
 pub mod ports;
 pub mod process;
 pub mod redis;

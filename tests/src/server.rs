@@ -16,7 +16,7 @@ use shardcast::application::Application;
 use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
-use shardcast::status::ProcessCounters;
+use shardcast::status::{AuthStatus, ProcessCounters};
 use shardcast::threads::Server;
 use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
@@ -52,6 +52,7 @@ const ORDINARY: &[&str] = &[
     "handed_off",
     "input_bytes",
     "joins",
+    "jwks_fetches",
     "leaves",
     "messages_inflated",
     "messages_received",
@@ -63,6 +64,8 @@ const ORDINARY: &[&str] = &[
     "redis_received",
     "rooms",
     "short_writes",
+    "token_cache_hits",
+    "tokens_checked",
     "turns",
     "upgraded",
 ];
@@ -212,7 +215,7 @@ impl TestServer {
                 thread::sleep(POLL_INTERVAL);
             });
         }
-        Counts::new(&shards, &status.process)
+        Counts::new(&shards, &status.process, &status.auth)
     }
 
     /// Waits until the counters are as `wanted`, and returns them.
@@ -348,7 +351,7 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 pub struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
-    fn new(shards: &[Counters], process: &ProcessCounters) -> Self {
+    fn new(shards: &[Counters], process: &ProcessCounters, auth: &AuthStatus) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for shard in shards {
             for ((name, _), value) in Counters::FIELDS.iter().zip(shard.values()) {
@@ -363,7 +366,7 @@ impl Counts {
                 *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
             }
         }
-        for (name, counter) in process_counters(process) {
+        for (name, counter) in process_counters(process).into_iter().chain(auth_counters(auth)) {
             counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }
         Self(counts)
@@ -427,5 +430,17 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("joins_refused_policy", joins_refused_policy),
         ("api_unauthorized", api_unauthorized),
         ("api_emitted", api_emitted),
+    ]
+}
+
+fn auth_counters(auth: &AuthStatus) -> [(&'static str, &AtomicU64); 5] {
+    let AuthStatus { cache_hits, tokens_checked, jwks_fetches, jwks_failures, jwks_keys_ignored, jwks: _ } =
+        auth;
+    [
+        ("token_cache_hits", cache_hits),
+        ("tokens_checked", tokens_checked),
+        ("jwks_fetches", jwks_fetches),
+        ("jwks_failures", jwks_failures),
+        ("jwks_keys_ignored", jwks_keys_ignored),
     ]
 }

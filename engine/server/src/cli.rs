@@ -8,6 +8,7 @@ pub mod args;
 pub mod emit;
 pub mod pages;
 pub mod terminal;
+pub mod token;
 pub mod webhook;
 
 use std::error::Error;
@@ -23,6 +24,7 @@ use crate::doctor;
 use args::ConfigArgs;
 use emit::{EmitArgs, EmitError};
 use terminal::{Terminal, print};
+use token::{TokenArgs, TokenCommand, TokenError};
 use webhook::{TestWebhookArgs, TestWebhookError};
 
 /// Exit code of a command that ran and failed.
@@ -50,6 +52,8 @@ Examples:
       Write a file with every key, its default and its meaning.
   shardcast check --config /etc/shardcast.toml
       Check a file before it is used.
+  shardcast token check eyJhbGciOi... --room chat
+      Say what a token stands for and whether it may join a room, or why it is refused.
   shardcast --config /etc/shardcast.toml --listen 0.0.0.0:8080 --redis-url redis://10.0.0.5
       Serve, with two keys from the command line.
   SHARDCAST_API_KEY=... shardcast --set limits.rooms_per_connection_max=50
@@ -120,6 +124,9 @@ pub enum Command {
     /// Publish an event to a room, a user, a client or everyone
     #[command(long_about = emit::LONG_ABOUT, after_help = emit::EXAMPLES)]
     Emit(EmitArgs),
+    /// Make a token to try things out with, or say why one is refused
+    #[command(long_about = token::LONG_ABOUT)]
+    Token(TokenArgs),
     /// Send the application one webhook, and show what its answer comes to
     #[command(long_about = webhook::LONG_ABOUT, after_help = webhook::EXAMPLES)]
     TestWebhook(TestWebhookArgs),
@@ -142,6 +149,9 @@ pub enum CliError {
     /// An event was not published.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// A token was not made or looked at.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// A webhook was not answered, or not well.
     #[error(transparent)]
     TestWebhook(#[from] TestWebhookError),
@@ -156,8 +166,10 @@ impl CliError {
             Self::Config(_) => EXIT_USAGE,
             Self::Emit(error) if error.is_usage() => EXIT_USAGE,
             Self::TestWebhook(error) if error.is_usage() => EXIT_USAGE,
-            Self::TestWebhook(_) => EXIT_FAILED,
-            Self::Output(_) | Self::Emit(_) | Self::Fault => EXIT_FAILED,
+            Self::Token(error) if error.is_usage() => EXIT_USAGE,
+            Self::Output(_) | Self::Emit(_) | Self::TestWebhook(_) | Self::Token(_) | Self::Fault => {
+                EXIT_FAILED
+            }
         }
     }
 }
@@ -207,6 +219,18 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
         Command::Emit(args) => {
             let loaded = sources.load()?;
             emit::run(args, &loaded)?;
+        }
+        Command::Token(TokenArgs { command: TokenCommand::Make(args) }) => {
+            let (made, advice) = token::make(&args, &sources.load()?.config)?;
+            print(&format!("{made}\n"))?;
+            advice.into_iter().for_each(|advice| terminal.note(&advice));
+        }
+        Command::Token(TokenArgs { command: TokenCommand::Check(args) }) => {
+            let report = token::check(&args, &sources.load()?, terminal)?;
+            print(&report.text)?;
+            if !report.is_good {
+                return Err(CliError::Fault);
+            }
         }
         Command::TestWebhook(args) => webhook::run(args, &sources.load()?.config)?,
         Command::Doctor(args) => {

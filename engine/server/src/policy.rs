@@ -210,7 +210,7 @@ impl Rules {
         let jitter_ms = (self.auth.expiry_jitter.as_millis() as u64).min(left_ms / JITTER_SHARE);
         let [a, b, c, d, ..] = *client.id.as_bytes();
         let share = u64::from(u32::from_be_bytes([a, b, c, d]));
-        expires_unix_ms - (jitter_ms * share >> 32)
+        expires_unix_ms - ((jitter_ms * share) >> 32)
     }
 }
 

@@ -11,4 +11,5 @@ mod handshake;
 mod payload;
 mod redis;
 mod rooms;
+mod tokens;
 mod transport;

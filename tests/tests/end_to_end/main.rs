@@ -7,4 +7,5 @@ mod compression;
 mod crowd;
 mod hooks;
 mod scenarios;
+mod tokens;
 mod webhooks;

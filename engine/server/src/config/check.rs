@@ -140,6 +140,9 @@ pub enum Rule {
     /// A rule about nothing.
     #[error("missing or empty; name the rooms that the rule is about")]
     RuleRooms,
+    /// A rule that says nothing.
+    #[error("empty; name what the rule is about, or leave the key out")]
+    RuleActions,
     /// More rules, or more rooms in one, than are looked through for every join.
     #[error("{0} are more than {1}")]
     RulesTooMany(usize, usize),
@@ -416,10 +419,14 @@ fn check_rules(config: &Config, findings: &mut Findings) {
         let rule = Rule::RulesTooMany(rules.len(), RULES_MAX);
         findings.refuse(RoomRule::NAME, RULES_MAX, "rooms", rule);
     }
-    for (index, RoomRule { rooms, .. }) in rules.iter().enumerate() {
+    for (index, RoomRule { rooms, actions, .. }) in rules.iter().enumerate() {
         if rooms.is_empty() {
             findings.refuse(RoomRule::NAME, index, "rooms", Rule::RuleRooms);
-        } else if rooms.len() > RULE_ROOMS_MAX {
+        }
+        if actions.is_empty() {
+            findings.refuse(RoomRule::NAME, index, "actions", Rule::RuleActions);
+        }
+        if rooms.len() > RULE_ROOMS_MAX {
             findings.refuse(RoomRule::NAME, index, "rooms", Rule::RulesTooMany(rooms.len(), RULE_ROOMS_MAX));
         }
     }
