@@ -87,7 +87,7 @@ pub enum TestWebhookError {
     #[error("the server would fail the client: {0}")]
     Unanswered(Failure),
     /// An answer that is none.
-    #[error("the server would fail the client: {0}")]
+    #[error("the server would fail the client")]
     Bad(#[from] BadAnswer),
     /// Events that were not taken.
     #[error("the server would repeat or drop the events: status {0}, and 2xx is expected")]

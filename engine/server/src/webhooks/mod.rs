@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use tokio::sync::{mpsc, watch};
 
+use crate::auth::Principal;
 use crate::config::{self, Config, HttpUrl, WebhookHook};
 use crate::hooks::{Answer, AuthStatus, Background, Client, ConnectedFailed, Hooks};
 use crate::outbound::post::{OutboundError, Reply};
@@ -217,7 +218,8 @@ impl Hooks for Webhooks {
     }
 
     fn disconnected(&self, client: &Client) -> Answer<()> {
-        if self.asks(WebhookHook::Disconnected) {
+        // Whoever never got in is not told of either, so that a storm of strangers cannot push events out.
+        if self.asks(WebhookHook::Disconnected) && Principal::of(&client.identity).is_some() {
             self.tell(client, EventKind::Disconnected, None);
         }
         Answer::Now(())
