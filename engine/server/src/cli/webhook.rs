@@ -111,7 +111,7 @@ pub fn run(args: TestWebhookArgs, config: &Config) -> Result<(), TestWebhookErro
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let id = new_id();
     let request =
-        request(&args.what, &id, unix_ms, &config.mounts.first().map_or("/ws", |mount| &mount.path))?;
+        request(&args.what, &id, unix_ms, config.mounts.first().map_or("/ws", |mount| &mount.path))?;
     print(&format!("POST {url}\nwebhook-id: {id}\n{request}\n\n"))?;
 
     let terms = Terms::new(&config.webhooks, url, 1)?;
