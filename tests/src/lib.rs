@@ -4,6 +4,7 @@
 //! and on loopback only. Its functions panic on any surprise, naming what happened and what to do, so that a test
 //! reads as the scenario alone.
 
+pub mod application;
 pub mod binary;
 pub mod bun;
 pub mod bystander;

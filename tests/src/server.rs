@@ -12,10 +12,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use shardcast::application::Application;
 use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
-use shardcast::policy::Policy;
 use shardcast::status::{AuthStatus, ProcessCounters, Status};
 use shardcast::threads::Server;
 use shardcast::tls::counters::Failure;
@@ -147,7 +147,8 @@ impl TestServer {
     /// # Panics
     /// When it does not start.
     pub fn start(config: &Config) -> Self {
-        Self::with_hooks(config, Arc::new(Policy::new(config)))
+        let application = Application::new(config).unwrap_or_else(|error| panic!("no webhooks: {error}"));
+        Self::with_hooks(config, application.hooks())
     }
 
     /// Starts a server with hooks of the test.

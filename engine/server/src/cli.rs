@@ -9,6 +9,7 @@ pub mod emit;
 pub mod pages;
 pub mod terminal;
 pub mod token;
+pub mod webhook;
 
 use std::error::Error;
 use std::io;
@@ -25,6 +26,7 @@ use args::ConfigArgs;
 use emit::{EmitArgs, EmitError};
 use terminal::{Terminal, print};
 use token::{TokenArgs, TokenCommand, TokenError};
+use webhook::{TestWebhookArgs, TestWebhookError};
 
 /// Exit code of a command that ran and failed.
 const EXIT_FAILED: u8 = 1;
@@ -127,6 +129,9 @@ pub enum Command {
     /// Make a token to try things out with, or say why one is refused
     #[command(long_about = token::LONG_ABOUT)]
     Token(TokenArgs),
+    /// Send the application one webhook, and show what its answer comes to
+    #[command(long_about = webhook::LONG_ABOUT, after_help = webhook::EXAMPLES)]
+    TestWebhook(TestWebhookArgs),
     /// Examine this machine and the risks of the configuration
     #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_EXAMPLES)]
     Doctor(doctor::DoctorArgs),
@@ -149,6 +154,9 @@ pub enum CliError {
     /// A token was not made or looked at.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A webhook was not answered, or not well.
+    #[error(transparent)]
+    TestWebhook(#[from] TestWebhookError),
     /// A check found a fault, which has been printed.
     #[error("found a fault")]
     Fault,
@@ -159,8 +167,11 @@ impl CliError {
         match self {
             Self::Config(_) => EXIT_USAGE,
             Self::Emit(error) if error.is_usage() => EXIT_USAGE,
+            Self::TestWebhook(error) if error.is_usage() => EXIT_USAGE,
             Self::Token(error) if error.is_usage() => EXIT_USAGE,
-            Self::Output(_) | Self::Emit(_) | Self::Token(_) | Self::Fault => EXIT_FAILED,
+            Self::Output(_) | Self::Emit(_) | Self::TestWebhook(_) | Self::Token(_) | Self::Fault => {
+                EXIT_FAILED
+            }
         }
     }
 }
@@ -226,6 +237,7 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
                 return Err(CliError::Fault);
             }
         }
+        Command::TestWebhook(args) => webhook::run(args, &sources.load()?.config)?,
         Command::Doctor(args) => {
             let report = doctor::examine(&sources);
             print(&report.text(args.json, Terminal::of_stdout().colour()))?;

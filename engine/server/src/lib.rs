@@ -5,6 +5,7 @@
 #![warn(unreachable_pub)]
 
 pub mod admission;
+pub mod application;
 pub mod audit;
 pub mod auth;
 pub mod cli;
@@ -27,3 +28,4 @@ pub mod serve;
 pub mod status;
 pub mod threads;
 pub mod tls;
+pub mod webhooks;

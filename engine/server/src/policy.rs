@@ -93,6 +93,15 @@ impl Policy {
         self.sources.send_replace(sources);
     }
 
+    /// What becomes of a client that somebody else authenticated, as with a token.
+    pub(crate) fn outcome(
+        &self,
+        client: &Client,
+        found: Result<Arc<Principal>, RefusalReason>,
+    ) -> AuthOutcome {
+        self.rules.load().outcome(client, found)
+    }
+
     /// Looks at a token's signature, and remembers it when it is good.
     async fn check(check: Check, client: Client) -> AuthOutcome {
         let Check { rules, cache, status, epoch, token, hash } = check;

@@ -1,16 +1,16 @@
 //! `shardcast serve`: the process from start to the last connection.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::application::Application;
 use crate::audit;
 use crate::config::{Config, Dialect, Loaded};
 use crate::driver::files;
 use crate::logs::{self, Logs};
-use crate::policy::Policy;
+use crate::outbound::post::OutboundError;
 use crate::threads::{Server, StartError};
 
 /// How often the log says what it left out.
@@ -22,6 +22,9 @@ pub enum ServeError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The application's webhooks cannot be reached at all.
+    #[error("webhooks")]
+    Webhooks(#[from] OutboundError),
     /// The kernel refuses signal handlers or an event loop.
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
@@ -40,19 +43,25 @@ pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let runtime = runtime.map_err(ServeError::Signals)?;
     // Before anything listens: without a handler a signal ends the process, and whoever connected, at once.
     let signals = runtime.block_on(async { Signals::watch() }).map_err(ServeError::Signals)?;
-    let policy = Arc::new(Policy::new(&loaded.config));
-    let server = Server::start(&loaded.config, policy.clone())?;
+    let application = Application::new(&loaded.config)?;
+    let server = Server::start(&loaded.config, application.hooks())?;
     announce(&server, &loaded.config);
-    runtime.block_on(obey(signals, server, loaded, &policy, &logs));
+    runtime.block_on(obey(signals, server, loaded, &application, &logs));
     Ok(())
 }
 
-async fn obey(mut signals: Signals, mut server: Server, mut loaded: Loaded, policy: &Policy, logs: &Logs) {
+async fn obey(
+    mut signals: Signals,
+    mut server: Server,
+    mut loaded: Loaded,
+    application: &Application,
+    logs: &Logs,
+) {
     let mut suppressed = tokio::time::interval(SUPPRESSED_INTERVAL);
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
-                Asked::Reload => reload(&mut server, &mut loaded, policy, logs),
+                Asked::Reload => reload(&mut server, &mut loaded, application, logs),
                 Asked::Stop => break,
             },
             _ = suppressed.tick() => logs.tell_suppressed(),
@@ -109,7 +118,7 @@ impl Signals {
 }
 
 /// Applies what of the configuration can change at run time; a broken one changes nothing.
-fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, logs: &Logs) {
+fn reload(server: &mut Server, loaded: &mut Loaded, application: &Application, logs: &Logs) {
     match loaded.reload() {
         Err(error) => {
             let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
@@ -120,7 +129,7 @@ fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, logs: &Logs
                 return reload_refused(server, &loaded.config, &[format!("tls: {error}")]);
             }
             *loaded = reload.merged;
-            policy.reload(&loaded.config);
+            application.reload(&loaded.config);
             let reloaded = || audit::Event::reloaded(&reload.applied, &reload.ignored);
             server.engine().audit().record(audit::Kind::Reload, reloaded);
             logs.set_level(loaded.config.server.log_level);

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use shardcast_shard::Counters;
 
 use crate::tls::counters::TlsCounters;
+use crate::webhooks::figures::Figures;
 
 /// Counters outside the shards.
 #[derive(Debug, Default)]
@@ -106,6 +107,8 @@ pub struct Status {
     pub auth: Arc<AuthStatus>,
     /// By shard.
     pub shards: Vec<ShardStatus>,
+    /// Of the webhooks, with any.
+    pub webhooks: Option<Arc<Figures>>,
     /// A stop was asked for.
     pub draining: AtomicBool,
     /// Memory of the process from which on new connections are shed, bytes; 0 is none.
@@ -124,6 +127,7 @@ impl Status {
             tls: Arc::default(),
             auth: Arc::default(),
             shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
+            webhooks: None,
             draining: AtomicBool::new(false),
             memory_bytes_max: AtomicU64::new(0),
             memory_pressure: AtomicBool::new(false),

@@ -14,7 +14,11 @@
 //!                    ┌───────────┐               ┌────┴──────┴─────┐
 //!                    │sc-auth-0..│<─ asks ───────│  sc-shard-0..n  │ monoio, pinned, own listeners
 //!                    │tokio      │── verdicts ──>│                 │
-//!                    └───────────┘  (bounded)    └─────────────────┘
+//!                    └───────────┘  (bounded)    └────────┬────────┘
+//!                    ┌───────────┐  questions, events     │
+//!       webhooks <───│ sc-hooks  │<───────────────────────┘
+//!                    │tokio      │      (bounded)
+//!                    └───────────┘ only with webhooks
 //! ```
 //!
 //! With `audit.file` there is one more, `sc-audit`: everyone above puts events into its bounded queue, and it
@@ -46,7 +50,7 @@ use crate::control::{self, Settings};
 use crate::directory::Directory;
 use crate::driver::{Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
-use crate::hooks::Hooks;
+use crate::hooks::{Background, Hooks};
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
 use crate::pressure;
 use crate::redis;
@@ -57,6 +61,8 @@ use crate::tls::material::MaterialError;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
+/// Host names that the hooks' worker looks up at once.
+const LOOKUPS_MAX: usize = 4;
 /// Between two attempts to post a drain into a full mailbox.
 const DRAIN_RETRY: Duration = Duration::from_millis(10);
 
@@ -121,6 +127,7 @@ pub struct Server {
     shards: Vec<JoinHandle<()>>,
     control_thread: JoinHandle<()>,
     redis_thread: Option<JoinHandle<()>>,
+    hooks_thread: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     drain_period: Duration,
 }
@@ -136,6 +143,7 @@ impl Server {
         let io = choose_io(config.server.io)?;
         let mut status = Status::new(Instant::now(), io.name(), shard_count);
         status.auth = hooks.status().unwrap_or_default();
+        status.webhooks = hooks.webhooks();
         let status = Arc::new(status);
         status.memory_bytes_max.store(pressure::bytes_max(&config.limits).unwrap_or(0), Ordering::Release);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
@@ -180,10 +188,12 @@ impl Server {
         let admission = Arc::new(admission(config, &shard_config));
         let control = Arc::new(Settings::new(config));
         let control_thread = {
-            let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
+            let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped.clone());
             let pressure = pressure::watch(engine.status().clone());
             spawn("sc-control", move || run_control(serve, auth, pressure))?
         };
+        let worker = hooks.worker(stopped);
+        let hooks_thread = worker.map(|work| spawn("sc-hooks", move || run_worker(work))).transpose()?;
         let starters = listeners.iter().zip(&tls_listeners).zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
@@ -224,6 +234,7 @@ impl Server {
             shards,
             control_thread,
             redis_thread,
+            hooks_thread,
             stop,
             drain_period: config.server.drain_period,
         })
@@ -289,8 +300,8 @@ impl Server {
         }
         self.stop.send_replace(true);
         drop(self.control_thread.join());
-        if let Some(redis) = self.redis_thread {
-            drop(redis.join());
+        for thread in [self.redis_thread, self.hooks_thread].into_iter().flatten() {
+            drop(thread.join());
         }
         self.engine.audit().finish(false);
     }
@@ -425,6 +436,16 @@ fn run_control(
         serve.await;
     });
     auth.shutdown_background();
+}
+
+/// The thread of a worker of the hooks: webhooks.
+fn run_worker(work: Background) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("sc-hooks-dns").build();
+    let runtime = runtime.expect("the kernel gives an epoll descriptor");
+    runtime.block_on(work);
+    // A name that is still being looked up is nobody's business any more.
+    runtime.shutdown_background();
 }
 
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {

@@ -10,3 +10,4 @@ mod hooks;
 mod scenarios;
 mod tls;
 mod tokens;
+mod webhooks;

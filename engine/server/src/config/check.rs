@@ -18,7 +18,8 @@ use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
 use super::secret::mask_url;
-use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, ProxyProtocol};
+use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, ProxyProtocol, WebhookHook};
+use super::webhooks::{self, WebhookAdvice, WebhookRule};
 use crate::auth::key::{Key, KeyError};
 use crate::auth::rules::{RULE_ROOMS_MAX, RULES_MAX};
 use crate::outbound::{self, UrlFault};
@@ -168,6 +169,9 @@ pub enum Rule {
     /// A token that is empty or missing.
     #[error("missing or empty; give every [[auth.tokens]] table a token")]
     TokenEmpty,
+    /// Of the section `webhooks`.
+    #[error(transparent)]
+    Webhook(#[from] WebhookRule),
 }
 
 /// What works and is doubtful. The server starts and logs it.
@@ -249,6 +253,9 @@ pub enum Advice {
         /// Cores.
         cores: usize,
     },
+    /// Of the section `webhooks`.
+    #[error(transparent)]
+    Webhook(#[from] WebhookAdvice),
 }
 
 /// What a check found.
@@ -259,11 +266,11 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn refuse(&mut self, section: &str, index: usize, key: &str, rule: Rule) {
+    pub(super) fn refuse(&mut self, section: &str, index: usize, key: &str, rule: Rule) {
         self.rules.push((KeyPath::known(section, index, key), rule));
     }
 
-    fn advise(&mut self, section: &str, index: usize, key: &str, advice: Advice) {
+    pub(super) fn advise(&mut self, section: &str, index: usize, key: &str, advice: Advice) {
         self.advice.push((KeyPath::known(section, index, key), advice));
     }
 
@@ -298,6 +305,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     check_jwt(config, &mut findings);
     check_rules(config, &mut findings);
     check_audit(config, &mut findings);
+    webhooks::check(config, &mut findings);
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
@@ -446,7 +454,12 @@ fn check_auth(config: &Config, findings: &mut Findings) {
         if !auth.tokens.is_empty() {
             findings.advise(Token::NAME, 0, "token", Advice::TokensUnused);
         }
-    } else if asks && auth.tokens.is_empty() && !config.jwt.is_used() && !auth.anonymous {
+    } else if asks
+        && auth.tokens.is_empty()
+        && !config.jwt.is_used()
+        && !auth.anonymous
+        && !config.webhooks.has(WebhookHook::Authenticate)
+    {
         findings.advise(Auth::NAME, 0, "dev", Advice::NobodyAuthenticates);
     }
     if auth.insecure && !auth.dev {

@@ -16,10 +16,11 @@ use super::codec::{
 };
 use super::key::{Key, Rows, Section};
 use super::traffic::{Network, Origin, Per, Rate};
+use super::url::Web;
 use super::{
-    AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver, JwtAlgorithm,
-    LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction, Secret,
-    SecretEncoding, SlowConsumer, TlsVersion, UserId,
+    AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, HttpUrl, IoDriver,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction,
+    Secret, SecretEncoding, SlowConsumer, TlsVersion, UserId, WebhookHook,
 };
 
 const KIB: usize = 1 << 10;
@@ -171,6 +172,7 @@ pub static SECTIONS: &[Section] = &[
     JwtKey::SECTION,
     Jwks::SECTION,
     Audit::SECTION,
+    Webhooks::SECTION,
     Mount::SECTION,
 ];
 
@@ -513,6 +515,46 @@ settings! {
         rate_max: usize as Count [1..=1_000_000] = 1_000;
         /// Whether readiness turns red while lines cannot be written.
         required: bool as Switch = false;
+    }
+}
+
+settings! {
+    /// Questions and events for an application over HTTP: signed POST requests, see `docs/webhooks.md`.
+    pub struct Webhooks ("webhooks": |config, index| config.webhooks) {
+        /// Where they go, `https://host/path`. Plain `http://` only to loopback and private addresses, unless
+        /// `insecure` is set.
+        url: Option<HttpUrl> as Optional<Web> = None, live;
+        /// What the application is asked and told. What is listed it decides alone; the rest is decided by this file.
+        hooks: Vec<WebhookHook> as List<Name<WebhookHook>> = Vec::new();
+        /// Keys that requests are signed with, each `whsec_` and the base64 of 24 to 64 random bytes: one string or a
+        /// list. Each request carries a signature of every key, so that the application can change from one to the next.
+        secret: Vec<Secret> as List<Hidden> = Vec::new(), live;
+        /// Allows plain `http://` to any address or name. Whoever is on the way can read tokens and let anybody in.
+        insecure: bool as Switch = false, live;
+        /// How long a request may take, from connecting to the last byte of the answer; and how long a question may
+        /// wait for its turn before that.
+        timeout: Duration as Span [millis(10)..=secs(60)] = secs(5), live;
+        /// Longest answer that is read; a longer one counts as failed.
+        answer_bytes_max: usize as Bytes [256..=MIB] = 64 * KIB, live;
+        /// Requests under way at once, for `authenticate` and for `rooms` each; further questions wait.
+        concurrency_max: usize as Count [1..=4_096] = 64;
+        /// Questions that may wait for their turn, for `authenticate` and for `rooms` each; beyond them a question
+        /// fails at once, and is counted.
+        waiting_max: usize as Count [1..=1_048_576] = 8_192;
+        /// Events (`message`, `connected`, `disconnected`) that may wait; beyond them an event is dropped and counted.
+        events_waiting_max: usize as Count [4..=16_777_216] = 65_536;
+        /// Bytes of events that may wait; beyond them an event is dropped and counted.
+        events_waiting_bytes_max: usize as Bytes [64 * KIB..=64 * GIB] = 64 * MIB;
+        /// Most events of one request. Those that wait go together; none waits for others.
+        batch_max: usize as Count [1..=10_000] = 100, live;
+        /// How often a request with events is repeated, under the same `webhook-id`, when it failed. Questions are
+        /// never repeated.
+        retries: usize as Count [0..=100] = 5, live;
+        /// After so many requests in a row that found the application out of order (no connection, no answer in time,
+        /// 429, 502, 503, 504), no more are sent for `breaker_pause`.
+        breaker_failures: usize as Count [1..=100_000] = 10, live;
+        /// How long nothing is sent once the breaker is open; then one request tries.
+        breaker_pause: Duration as Span [millis(10)..=secs(3600)] = secs(5), live;
     }
 }
 

@@ -21,11 +21,13 @@ pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
 pub mod traffic;
+pub mod url;
 pub mod values;
+pub mod webhooks;
 
 pub use keys::{
     Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Tls,
-    TlsCertificate, Token,
+    TlsCertificate, Token, Webhooks,
 };
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
@@ -34,10 +36,11 @@ pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
 pub use traffic::Rate;
+pub use url::HttpUrl;
 pub use values::{
     AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
     JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, TlsVersion,
-    UserId,
+    UserId, WebhookHook,
 };
 
 /// Everything that can be set, typed and within bounds.
@@ -63,6 +66,8 @@ pub struct Config {
     pub jwt: Jwt,
     /// The record of refusals and of what operators did.
     pub audit: Audit,
+    /// What an application is asked and told over HTTP.
+    pub webhooks: Webhooks,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -80,6 +85,7 @@ impl Default for Config {
             auth: Auth::default(),
             jwt: Jwt::default(),
             audit: Audit::default(),
+            webhooks: Webhooks::default(),
             mounts: vec![Mount::default()],
         }
     }

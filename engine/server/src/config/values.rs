@@ -130,6 +130,22 @@ choices! {
 }
 
 choices! {
+    /// What an application is asked or told over HTTP.
+    pub enum WebhookHook {
+        /// Asked who a client is.
+        Authenticate = "authenticate",
+        /// Asked which rooms a client may join.
+        Rooms = "rooms",
+        /// Told of a client's message that is not the protocol's own.
+        Message = "message",
+        /// Told that a client is authenticated.
+        Connected = "connected",
+        /// Told that a connection is gone.
+        Disconnected = "disconnected",
+    }
+}
+
+choices! {
     /// How a token may be signed (RFC 7518 §3, RFC 8037).
     pub enum JwtAlgorithm {
         /// HMAC with SHA-256.

@@ -69,6 +69,9 @@ struct Checks {
     audit: Check,
     draining: Check,
     memory: Check,
+    /// Always ok: clients that are connected are served, and other instances would ask the same application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhooks: Option<Check>,
 }
 
 #[derive(Serialize)]
@@ -85,6 +88,7 @@ impl Checks {
             audit: audit(engine),
             draining: draining(engine),
             memory: memory(engine),
+            webhooks: webhooks(engine),
         }
     }
 
@@ -151,6 +155,15 @@ fn memory(engine: &Engine) -> Check {
         (false, bytes_max) => format!("below {bytes_max} bytes"),
     };
     Check { ok: !pressure, detail }
+}
+
+fn webhooks(engine: &Engine) -> Option<Check> {
+    let open = engine.status().webhooks.as_ref()?.open_breakers();
+    let detail = match open.as_slice() {
+        [] => "answered, or not asked yet".to_owned(),
+        open => format!("degraded: the application is out of order for {}", open.join(", ")),
+    };
+    Some(Check { ok: true, detail })
 }
 
 fn ready(engine: &Arc<Engine>) -> Answer {

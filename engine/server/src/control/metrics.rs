@@ -4,6 +4,8 @@
 //! counters end in `_total`. Labels are bounded by the process, never by its peers: `shard`, `kind` of
 //! violation, `reason` of a refusal or of a failure of TLS, `jwks` for the place of a table in `auth.jwt.jwks`.
 
+mod webhooks;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -93,6 +95,9 @@ impl Collector for Metrics {
         self.auth(&mut families)?;
         self.redis(&mut families)?;
         self.audit(&mut families)?;
+        if let Some(figures) = &self.engine.status().webhooks {
+            webhooks::encode(&mut families, figures)?;
+        }
         operating_system(&mut families, &Process::look())
     }
 }
@@ -136,7 +141,7 @@ impl Metrics {
         }
 
         let violations = Violation::ALL.map(|violation| {
-            let sum = counters.iter().map(|counters| counters.violations[violation.index()]).sum();
+            let sum: u64 = counters.iter().map(|counters| counters.violations[violation.index()]).sum();
             ([("kind", Cow::Borrowed(violation_kind(violation)))], sum)
         });
         let help = "Connections closed for breaking RFC 6455.";
@@ -145,7 +150,7 @@ impl Metrics {
         let refusals: Vec<_> = RefusalReason::ALL
             .iter()
             .map(|reason| {
-                let sum = counters.iter().map(|counters| counters.auth_refused[reason.index()]).sum();
+                let sum: u64 = counters.iter().map(|counters| counters.auth_refused[reason.index()]).sum();
                 ([("reason", Cow::Borrowed(reason.name()))], sum)
             })
             .collect();
@@ -378,13 +383,13 @@ impl Families<'_> {
         encode(self.0.encode_descriptor(name, help, unit.as_ref(), kind)?, kind, value)
     }
 
-    fn labelled<const N: usize>(
+    fn labelled<const N: usize, V: Value + Copy>(
         &mut self,
         name: &str,
         help: &str,
         unit: Option<Unit>,
         kind: MetricType,
-        values: &[([Label; N], u64)],
+        values: &[([Label; N], V)],
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), kind)?;
         for (labels, value) in values {
