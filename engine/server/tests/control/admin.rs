@@ -30,6 +30,8 @@ fn ready_needs_every_shard_and_no_stop() {
     let checks = json!({
         "shards": {"ok": false, "detail": "1 of 2 up"},
         "redis": {"ok": true, "detail": "not configured"},
+        "audit": {"ok": true, "detail": "not configured"},
+        "memory": {"ok": true, "detail": "no bound"},
         "draining": {"ok": true, "detail": "no"},
     });
     assert_eq!((answer.status, answer.json()), (503, json!({"ready": false, "checks": checks})));
