@@ -30,6 +30,8 @@ fn ready_needs_every_shard_and_no_stop() {
     let checks = json!({
         "shards": {"ok": false, "detail": "1 of 2 up"},
         "redis": {"ok": true, "detail": "not configured"},
+        "audit": {"ok": true, "detail": "not configured"},
+        "memory": {"ok": true, "detail": "no bound"},
         "draining": {"ok": true, "detail": "no"},
         "memory": {"ok": true, "detail": "no bound"},
     });
