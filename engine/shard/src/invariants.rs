@@ -30,7 +30,6 @@ impl Shard {
         self.check_users();
         self.check_flush();
         self.check_ledger();
-        self.flush.sealing.audit();
         self.check_counts();
         self.check_deflating();
         let handshakes = self.conns.iter().filter(|(_, conn)| conn.phase == Phase::Head).count();
@@ -106,11 +105,12 @@ impl Shard {
         for &id in &self.flush.touched {
             *listed.entry(id).or_default() += 1;
         }
+        let sealing = self.flush.sealing.audit();
         for (id, conn) in self.conns.iter() {
             let expected = usize::from(conn.touched);
             assert_eq!(listed.get(&id).copied().unwrap_or(0), expected, "{id:?} in the list of the touched");
             assert!(conn.touched || conn.path == ROOT, "{id:?} has a path and is not touched");
-            let is_resumed = self.flush.resumed.contains(&id) || self.flush.sealing.has_backlog(id);
+            let is_resumed = self.flush.resumed.contains(&id) || sealing.contains(&id);
             let is_watched = conn.awaiting_writable || is_resumed;
             assert!(conn.outbox.is_none() || is_watched, "{id:?} has a backlog nobody watches");
         }

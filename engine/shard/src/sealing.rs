@@ -348,17 +348,11 @@ impl Shard {
 
 #[cfg(any(test, feature = "check"))]
 impl Sealing {
-    /// Whether the connection's backlog is to be written in the next turn.
-    pub(crate) fn has_backlog(&self, id: ConnId) -> bool {
-        self.backlogs.contains(&id)
-    }
-
-    /// Only backlogs are left between two turns, each once.
-    pub(crate) fn audit(&self) {
+    /// Only backlogs are left between two turns, each once; returns whose.
+    pub(crate) fn audit(&self) -> std::collections::BTreeSet<ConnId> {
         assert!(self.fresh.is_empty(), "{:?} is left after a turn", self.fresh);
-        let mut listed = std::collections::BTreeSet::new();
-        for id in &self.backlogs {
-            assert!(listed.insert(*id), "the backlog of {id:?} is listed twice");
-        }
+        let listed: std::collections::BTreeSet<_> = self.backlogs.iter().copied().collect();
+        assert_eq!(listed.len(), self.backlogs.len(), "a backlog is listed twice");
+        listed
     }
 }

@@ -159,6 +159,8 @@ impl Scenario {
         let mut scenario = Self::new(rng);
         let mut config = shard_config(rng, false, false);
         config.conns_max = 10_000;
+        // So that a crowd is through after some turns, not after one for each message.
+        config.sealed_bytes_per_turn = rng.pick(&[30_000, SEALED_BYTES_PER_TURN]);
         for mount in &mut config.mounts {
             (mount.outbox_bytes_max, mount.outbox_messages_max) = (1 << 30, 1 << 30);
         }
