@@ -224,7 +224,7 @@ fn attack_78_an_address_gets_so_many_connections_and_others_get_theirs() {
     let mut config = with_echo(one_shard());
     config.limits.connections_per_address_max = Some(EACH);
     let mut arena = Arena::with(config);
-    arena.attack("78", &[("shed_address", 3 * 30)], |arena| {
+    arena.attack("78", &[("shed_address", 3 * 30), ("hang_ups", 1)], |arena| {
         let address = arena.server.address();
         let mut inside = Vec::new();
         for host in 2..5 {

@@ -25,6 +25,7 @@ fn inject(server: &Binary) {
     }
     let mut client = Client::connect(server.address(), WS);
     client.send_text(&nasty);
+    client.recv();
     client.authenticate(&nasty, &nasty);
     client.send_json(&json!({"event": "join", "data": {"rooms": [nasty, FORGED]}}));
     client.send_json(&json!({"event": nasty, "data": nasty}));

@@ -122,7 +122,7 @@ fn attack_60_users_rooms_and_clients_of_like_names_are_nobody_elses() {
     let mut arena = Arena::with(config);
     arena.attack("60", &[], |arena| {
         let (mut user_a, id) = arena.server.client("a");
-        let (mut user_ab, _) = arena.server.client("a_b");
+        let (mut user_ab, id_ab) = arena.server.client("a_b");
         ask(&mut user_a, "join", &json!(["b_c", "u:a_b", "a_b"]));
         ask(&mut user_ab, "join", &json!(["c", "u:a", "a", &id]));
         let mut other = Client::connect(arena.server.address(), "/other");
@@ -142,19 +142,23 @@ fn attack_60_users_rooms_and_clients_of_like_names_are_nobody_elses() {
         ] {
             let label = format!("{to:?}");
             emit(engine, to, "e", "1");
-            for (client, hears) in [&mut user_a, &mut user_ab].into_iter().zip(hearers) {
-                client.settle();
-                assert_eq!(client.take_pending().len(), usize::from(hears), "{label}");
+            for ((client, id), hears) in [(&mut user_a, &id), (&mut user_ab, &id_ab)].into_iter().zip(hearers) {
+                // Comes after it on the same way.
+                emit(engine, Destination::Client(id.as_str().into()), "next", "1");
+                if hears {
+                    assert_eq!(client.recv(), text(r#"{"event":"e","data":1}"#), "{label}");
+                }
+                assert_eq!(client.recv(), text(r#"{"event":"next","data":1}"#), "{label}");
             }
             other.settle();
             assert_eq!(other.take_pending(), [], "{label}: of the other mount");
         }
         // A number is another user than its text, and one's id is nobody else's room.
         emit(engine, Destination::User("1".into()), "e", "1");
-        let (mut text_one, _) = arena.server.client("1");
+        let (mut text_one, id) = arena.server.client("1");
         emit(engine, Destination::User("1".into()), "e", "1");
-        text_one.settle();
-        assert_eq!(text_one.take_pending(), []);
+        emit(engine, Destination::Client(id.as_str().into()), "next", "1");
+        assert_eq!(text_one.recv(), text(r#"{"event":"next","data":1}"#));
         [user_a, user_ab, other, text_one].into_iter().for_each(Client::leave);
     });
     arena.end();
