@@ -310,7 +310,9 @@ fn certificates_are_checked_before_a_start_and_read_again_on_sighup() {
     member.settle();
     let mut admin = Http::connect(server.admin_address());
     let metrics = String::from_utf8(admin.get("/metrics").body).expect("text");
-    for line in ["shardcast_tls_certificate_expiry_seconds ", "shardcast_tls_failures_total{reason=\"version\"} 0"] {
+    for line in
+        ["shardcast_tls_certificate_expiry_seconds ", "shardcast_tls_failures_total{reason=\"version\"} 0"]
+    {
         assert!(metrics.contains(line), "no {line:?} in {metrics}");
     }
 }
