@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,20 @@ impl Client {
         let stream = TcpStream::connect_timeout(&address, REPLY_WITHIN)
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
         Self::from_stream(stream)
+    }
+
+    /// Connects from another address of this machine, such as 127.0.0.2, without sending anything.
+    ///
+    /// # Panics
+    /// When nothing listens there.
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+        socket
+            .connect(&address.into())
+            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        Self::from_stream(socket.into())
     }
 
     /// Takes over a connected socket, for tests that set options before connecting.

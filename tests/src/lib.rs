@@ -4,16 +4,20 @@
 //! and on loopback only. Its functions panic on any surprise, naming what happened and what to do, so that a test
 //! reads as the scenario alone.
 
+pub mod application;
 pub mod binary;
 pub mod bun;
 pub mod bystander;
 pub mod client;
 pub mod conformance;
 pub mod deflate;
+pub mod fuzz;
 pub mod http;
+pub mod jwks;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod secret;
 pub mod server;
 pub mod sim;
 pub mod tls;

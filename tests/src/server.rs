@@ -12,11 +12,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use shardcast::application::Application;
 use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
-use shardcast::policy::Policy;
-use shardcast::status::{ProcessCounters, Status};
+use shardcast::status::{AuthStatus, ProcessCounters, Status};
 use shardcast::threads::Server;
 use shardcast::tls::counters::Failure;
 use shardcast::tls::material::MaterialError;
@@ -50,15 +50,22 @@ const ORDINARY: &[&str] = &[
     "deflate_agreed",
     "deflating",
     "dropped_disconnected",
+    "encrypted",
+    "encryption_deferred",
     "frames_sent",
     "handed_off",
+    "handshakes",
     "input_bytes",
     "joins",
+    "jwks_fetches",
     "leaves",
+    "messages_decrypted",
+    "messages_encrypted",
     "messages_inflated",
     "messages_received",
     "outbox_bytes",
     "pings_sent",
+    "proxied",
     "published",
     "redis_own",
     "redis_published",
@@ -69,13 +76,25 @@ const ORDINARY: &[&str] = &[
     "tls_handshakes",
     "tls_held_bytes",
     "tls_resumed",
+    "token_cache_hits",
+    "tokens_checked",
     "turns",
     "upgraded",
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 8] =
-    ["clients", "conns", "deflating", "input_bytes", "outbox_bytes", "rooms", "tls_conns", "tls_held_bytes"];
+const PRESENCE: [&str; 10] = [
+    "clients",
+    "conns",
+    "deflating",
+    "encrypted",
+    "handshakes",
+    "input_bytes",
+    "outbox_bytes",
+    "rooms",
+    "tls_conns",
+    "tls_held_bytes",
+];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.
@@ -128,7 +147,8 @@ impl TestServer {
     /// # Panics
     /// When it does not start.
     pub fn start(config: &Config) -> Self {
-        Self::with_hooks(config, Arc::new(Policy::new(config)))
+        let application = Application::new(config).unwrap_or_else(|error| panic!("no webhooks: {error}"));
+        Self::with_hooks(config, application.hooks())
     }
 
     /// Starts a server with hooks of the test.
@@ -365,7 +385,7 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 }
 
 /// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`,
-/// `auth_refused.<reason>`, and the process' own.
+/// `auth_refused.<reason>`, `refused_heads.<reason>`, and the process' own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counts(BTreeMap<String, u64>);
 
@@ -384,6 +404,9 @@ impl Counts {
                 let name = format!("auth_refused.{}", reason.name());
                 *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
             }
+            for (reason, value) in shard.refused_heads() {
+                *counts.entry(format!("refused_heads.{reason}")).or_default() += value;
+            }
         }
         let tls = &status.tls;
         for (name, counter) in [("tls_handshakes", &tls.handshakes), ("tls_resumed", &tls.resumed)] {
@@ -394,7 +417,9 @@ impl Counts {
         for failure in Failure::ALL {
             counts.insert(format!("tls_failures.{}", failure.name()), tls.failures(failure));
         }
-        for (name, counter) in process_counters(&status.process) {
+        for (name, counter) in
+            process_counters(&status.process).into_iter().chain(auth_counters(&status.auth))
+        {
             counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }
         Self(counts)
@@ -421,7 +446,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 16] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 19] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -435,6 +460,9 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         hooks_panicked,
         hooks_timed_out,
         accepts_shed,
+        accepts_delayed,
+        shed_memory,
+        shed_address,
         hand_offs_refused,
         shards_restarted,
         joins_refused_policy,
@@ -453,10 +481,25 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("hooks_panicked", hooks_panicked),
         ("hooks_timed_out", hooks_timed_out),
         ("accepts_shed", accepts_shed),
+        ("accepts_delayed", accepts_delayed),
+        ("shed_memory", shed_memory),
+        ("shed_address", shed_address),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
         ("joins_refused_policy", joins_refused_policy),
         ("api_unauthorized", api_unauthorized),
         ("api_emitted", api_emitted),
+    ]
+}
+
+fn auth_counters(auth: &AuthStatus) -> [(&'static str, &AtomicU64); 5] {
+    let AuthStatus { cache_hits, tokens_checked, jwks_fetches, jwks_failures, jwks_keys_ignored, jwks: _ } =
+        auth;
+    [
+        ("token_cache_hits", cache_hits),
+        ("tokens_checked", tokens_checked),
+        ("jwks_fetches", jwks_fetches),
+        ("jwks_failures", jwks_failures),
+        ("jwks_keys_ignored", jwks_keys_ignored),
     ]
 }

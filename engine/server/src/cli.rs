@@ -8,6 +8,8 @@ pub mod args;
 pub mod emit;
 pub mod pages;
 pub mod terminal;
+pub mod token;
+pub mod webhook;
 
 use std::error::Error;
 use std::io;
@@ -23,6 +25,8 @@ use crate::tls::material::{self, Concern};
 use args::ConfigArgs;
 use emit::{EmitArgs, EmitError};
 use terminal::{Terminal, print};
+use token::{TokenArgs, TokenCommand, TokenError};
+use webhook::{TestWebhookArgs, TestWebhookError};
 
 /// Exit code of a command that ran and failed.
 const EXIT_FAILED: u8 = 1;
@@ -49,6 +53,8 @@ Examples:
       Write a file with every key, its default and its meaning.
   shardcast check --config /etc/shardcast.toml
       Check a file before it is used.
+  shardcast token check eyJhbGciOi... --room chat
+      Say what a token stands for and whether it may join a room, or why it is refused.
   shardcast --config /etc/shardcast.toml --listen 0.0.0.0:8080 --redis-url redis://10.0.0.5
       Serve, with two keys from the command line.
   SHARDCAST_API_KEY=... shardcast --set limits.rooms_per_connection_max=50
@@ -83,9 +89,10 @@ Examples:
 
 const DOCTOR_ABOUT: &str = "\
 Examine this machine and say what to change before it serves many connections: io_uring, open files, listen queues,
-port ranges, TCP memory, cores, memory, Redis.
+port ranges, TCP memory, cores, memory, Redis. Say what of the configuration is risky: dev mode, keys, listeners,
+rooms, secrets, the user and core dumps.
 
-Every line is ok, warn or fail; exit code 1 when one fails.";
+Every line is ok, warn or fail. Exit code 0 when none fails, 1 when one does, 2 on wrong usage.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -119,7 +126,13 @@ pub enum Command {
     /// Publish an event to a room, a user, a client or everyone
     #[command(long_about = emit::LONG_ABOUT, after_help = emit::EXAMPLES)]
     Emit(EmitArgs),
-    /// Examine this machine: io_uring, limits, kernel settings, memory, Redis
+    /// Make a token to try things out with, or say why one is refused
+    #[command(long_about = token::LONG_ABOUT)]
+    Token(TokenArgs),
+    /// Send the application one webhook, and show what its answer comes to
+    #[command(long_about = webhook::LONG_ABOUT, after_help = webhook::EXAMPLES)]
+    TestWebhook(TestWebhookArgs),
+    /// Examine this machine and the risks of the configuration
     #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_EXAMPLES)]
     Doctor(doctor::DoctorArgs),
     /// Print the version, the target and which I/O drivers work here
@@ -138,6 +151,12 @@ pub enum CliError {
     /// An event was not published.
     #[error(transparent)]
     Emit(#[from] EmitError),
+    /// A token was not made or looked at.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A webhook was not answered, or not well.
+    #[error(transparent)]
+    TestWebhook(#[from] TestWebhookError),
     /// A check found a fault, which has been printed.
     #[error("found a fault")]
     Fault,
@@ -148,7 +167,11 @@ impl CliError {
         match self {
             Self::Config(_) => EXIT_USAGE,
             Self::Emit(error) if error.is_usage() => EXIT_USAGE,
-            Self::Output(_) | Self::Emit(_) | Self::Fault => EXIT_FAILED,
+            Self::TestWebhook(error) if error.is_usage() => EXIT_USAGE,
+            Self::Token(error) if error.is_usage() => EXIT_USAGE,
+            Self::Output(_) | Self::Emit(_) | Self::TestWebhook(_) | Self::Token(_) | Self::Fault => {
+                EXIT_FAILED
+            }
         }
     }
 }
@@ -202,6 +225,19 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
             let loaded = sources.load()?;
             emit::run(args, &loaded)?;
         }
+        Command::Token(TokenArgs { command: TokenCommand::Make(args) }) => {
+            let (made, advice) = token::make(&args, &sources.load()?.config)?;
+            print(&format!("{made}\n"))?;
+            advice.into_iter().for_each(|advice| terminal.note(&advice));
+        }
+        Command::Token(TokenArgs { command: TokenCommand::Check(args) }) => {
+            let report = token::check(&args, &sources.load()?, terminal)?;
+            print(&report.text)?;
+            if !report.is_good {
+                return Err(CliError::Fault);
+            }
+        }
+        Command::TestWebhook(args) => webhook::run(args, &sources.load()?.config)?,
         Command::Doctor(args) => {
             let report = doctor::examine(&sources);
             print(&report.text(args.json, Terminal::of_stdout().colour()))?;

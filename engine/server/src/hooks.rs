@@ -10,6 +10,11 @@ pub use shardcast_shard::{ClientRef, Identity, MountId};
 pub use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId};
 
 pub use crate::status::AuthStatus;
+use crate::webhooks::figures::Figures;
+use tokio::sync::watch;
+
+/// Work beside the hooks, see [`Hooks::background`] and [`Hooks::worker`].
+pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A hook's answer: at once, or later.
 pub enum Answer<T> {
@@ -83,12 +88,24 @@ pub trait Hooks: Send + Sync + 'static {
     }
 
     /// What is to run on the `sc-auth` threads for as long as the server does; asked once at start.
-    fn background(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    fn background(&self) -> Option<Background> {
         None
     }
 
     /// What authentication counts, for the metrics; asked once at start.
     fn status(&self) -> Option<Arc<AuthStatus>> {
+        None
+    }
+
+    /// What is to run on the thread `sc-hooks` (tokio, with time and I/O) and to end in order; asked once at start. It
+    /// ends by itself soon after `stopped` turned true, which is after the last connection's
+    /// [`Hooks::disconnected`]; the process waits for it.
+    fn worker(&self, _stopped: watch::Receiver<bool>) -> Option<Background> {
+        None
+    }
+
+    /// Counters for metrics and health, if these hooks ask an application over HTTP; asked once at start.
+    fn webhooks(&self) -> Option<Arc<Figures>> {
         None
     }
 }

@@ -4,6 +4,8 @@
 //! It follows a redirect only to the same scheme, host and port, knows no proxy (neither the environment's nor
 //! the system's), keeps no cookies, and never reads a body beyond the caller's bound.
 
+pub mod post;
+
 use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;

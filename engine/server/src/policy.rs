@@ -93,6 +93,15 @@ impl Policy {
         self.sources.send_replace(sources);
     }
 
+    /// What becomes of a client that somebody else authenticated, as with a token.
+    pub(crate) fn outcome(
+        &self,
+        client: &Client,
+        found: Result<Arc<Principal>, RefusalReason>,
+    ) -> AuthOutcome {
+        self.rules.load().outcome(client, found)
+    }
+
     /// Looks at a token's signature, and remembers it when it is good.
     async fn check(check: Check, client: Client) -> AuthOutcome {
         let Check { rules, cache, status, epoch, token, hash } = check;
@@ -201,7 +210,7 @@ impl Rules {
         let jitter_ms = (self.auth.expiry_jitter.as_millis() as u64).min(left_ms / JITTER_SHARE);
         let [a, b, c, d, ..] = *client.id.as_bytes();
         let share = u64::from(u32::from_be_bytes([a, b, c, d]));
-        expires_unix_ms - (jitter_ms * share >> 32)
+        expires_unix_ms - ((jitter_ms * share) >> 32)
     }
 }
 

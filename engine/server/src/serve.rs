@@ -1,15 +1,20 @@
 //! `shardcast serve`: the process from start to the last connection.
 
 use std::io;
-use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::application::Application;
+use crate::audit;
 use crate::config::{Config, Dialect, Loaded};
 use crate::driver::files;
-use crate::logs::{self, LogLevelHandle};
-use crate::policy::Policy;
+use crate::logs::{self, Logs};
+use crate::outbound::post::OutboundError;
 use crate::threads::{Server, StartError};
+
+/// How often the log says what it left out.
+const SUPPRESSED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why `serve` ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +22,9 @@ pub enum ServeError {
     /// It did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The application's webhooks cannot be reached at all.
+    #[error("webhooks")]
+    Webhooks(#[from] OutboundError),
     /// The kernel refuses signal handlers or an event loop.
     #[error("cannot watch for signals: {0}")]
     Signals(io::Error),
@@ -24,7 +32,7 @@ pub enum ServeError {
 
 /// Runs until SIGTERM or SIGINT has drained the process. SIGHUP reloads the configuration.
 pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
-    let log_level = logs::init(&loaded.config.server);
+    let logs = logs::init(&loaded.config.server);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -35,10 +43,10 @@ pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let runtime = runtime.map_err(ServeError::Signals)?;
     // Before anything listens: without a handler a signal ends the process, and whoever connected, at once.
     let signals = runtime.block_on(async { Signals::watch() }).map_err(ServeError::Signals)?;
-    let policy = Arc::new(Policy::new(&loaded.config));
-    let server = Server::start(&loaded.config, policy.clone())?;
+    let application = Application::new(&loaded.config)?;
+    let server = Server::start(&loaded.config, application.hooks())?;
     announce(&server, &loaded.config);
-    runtime.block_on(obey(signals, server, loaded, &policy, &log_level));
+    runtime.block_on(obey(signals, server, loaded, &application, &logs));
     Ok(())
 }
 
@@ -46,13 +54,22 @@ async fn obey(
     mut signals: Signals,
     mut server: Server,
     mut loaded: Loaded,
-    policy: &Policy,
-    log_level: &LogLevelHandle,
+    application: &Application,
+    logs: &Logs,
 ) {
-    while signals.next().await == Asked::Reload {
-        reload(&mut server, &mut loaded, policy, log_level);
+    let mut suppressed = tokio::time::interval(SUPPRESSED_INTERVAL);
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Reload => reload(&mut server, &mut loaded, application, logs),
+                Asked::Stop => break,
+            },
+            _ = suppressed.tick() => logs.tell_suppressed(),
+        }
     }
+    logs.tell_suppressed();
     tracing::info!(period = ?loaded.config.server.drain_period, "draining; a second signal ends at once");
+    let audit = server.engine().audit().clone();
     let ended = tokio::task::spawn_blocking(|| {
         server.drain();
         server.join();
@@ -61,6 +78,7 @@ async fn obey(
         _ = ended => tracing::info!("drained"),
         () = async { while signals.next().await != Asked::Stop {} } => {
             tracing::warn!("second signal: ending at once");
+            audit.finish(true);
             std::process::exit(1);
         }
     }
@@ -100,23 +118,36 @@ impl Signals {
 }
 
 /// Applies what of the configuration can change at run time; a broken one changes nothing.
-fn reload(server: &mut Server, loaded: &mut Loaded, policy: &Policy, log_level: &LogLevelHandle) {
+fn reload(server: &mut Server, loaded: &mut Loaded, application: &Application, logs: &Logs) {
     match loaded.reload() {
-        Err(error) => tracing::error!("reload refused, everything stays as it was: {error}"),
+        Err(error) => {
+            let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
+            reload_refused(server, &loaded.config, &problems);
+        }
         Ok(reload) => {
             if let Err(error) = server.reload(&reload.merged.config) {
-                tracing::error!("reload refused, everything stays as it was: tls: {error}");
-                return;
+                return reload_refused(server, &loaded.config, &[format!("tls: {error}")]);
             }
             *loaded = reload.merged;
-            policy.reload(&loaded.config);
-            log_level.set(loaded.config.server.log_level);
+            application.reload(&loaded.config);
+            let reloaded = || audit::Event::reloaded(&reload.applied, &reload.ignored);
+            server.engine().audit().record(audit::Kind::Reload, reloaded);
+            logs.set_level(loaded.config.server.log_level);
             tracing::info!(applied = ?reload.applied, "configuration reloaded");
             if !reload.ignored.is_empty() {
                 tracing::warn!(keys = ?reload.ignored, "these keys changed but need a restart");
             }
         }
     }
+}
+
+fn reload_refused(server: &Server, config: &Config, problems: &[String]) {
+    tracing::error!(problems = problems.len(), "reload refused, everything stays as it was");
+    problems.iter().for_each(|problem| tracing::error!("{problem}"));
+    let audit = server.engine().audit();
+    audit.record(audit::Kind::Reload, || audit::Event::reload_refused(problems.len()));
+    // Whoever rotates logs sends the same signal.
+    audit.reload(&config.audit);
 }
 
 /// Says where the server is and how to use it.

@@ -14,8 +14,15 @@
 //!                    ┌───────────┐               ┌────┴──────┴─────┐
 //!                    │sc-auth-0..│<─ asks ───────│  sc-shard-0..n  │ monoio, pinned, own listeners
 //!                    │tokio      │── verdicts ──>│                 │
-//!                    └───────────┘  (bounded)    └─────────────────┘
+//!                    └───────────┘  (bounded)    └────────┬────────┘
+//!                    ┌───────────┐  questions, events     │
+//!       webhooks <───│ sc-hooks  │<───────────────────────┘
+//!                    │tokio      │      (bounded)
+//!                    └───────────┘ only with webhooks
 //! ```
+//!
+//! With `audit.file` there is one more, `sc-audit`: everyone above puts events into its bounded queue, and it
+//! answers nobody.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -24,19 +31,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
+use shardcast_shard::rates::{Rate, RateLimits, Rates};
+use shardcast_shard::sealing::SEALED_BYTES_PER_TURN;
+use shardcast_shard::{
+    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
+    ShardId, SlowConsumer,
+};
+use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use crate::admission::{Admission, addresses};
+use crate::audit::{self, Audit, AuditError};
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
 use crate::directory::Directory;
 use crate::driver::{Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
-use crate::hooks::Hooks;
+use crate::hooks::{Background, Hooks};
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
+use crate::pressure;
 use crate::redis;
 use crate::router::Router;
 use crate::status::Status;
@@ -45,6 +61,8 @@ use crate::tls::material::MaterialError;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
+/// Host names that the hooks' worker looks up at once.
+const LOOKUPS_MAX: usize = 4;
 /// Between two attempts to post a drain into a full mailbox.
 const DRAIN_RETRY: Duration = Duration::from_millis(10);
 
@@ -75,6 +93,9 @@ pub enum StartError {
     /// The Redis settings make no sense.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The kernel gives no threads, rings or descriptors.
     #[error("cannot start {what}: {source}")]
     Resources {
@@ -106,6 +127,7 @@ pub struct Server {
     shards: Vec<JoinHandle<()>>,
     control_thread: JoinHandle<()>,
     redis_thread: Option<JoinHandle<()>>,
+    hooks_thread: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     drain_period: Duration,
 }
@@ -121,7 +143,9 @@ impl Server {
         let io = choose_io(config.server.io)?;
         let mut status = Status::new(Instant::now(), io.name(), shard_count);
         status.auth = hooks.status().unwrap_or_default();
+        status.webhooks = hooks.webhooks();
         let status = Arc::new(status);
+        status.memory_bytes_max.store(pressure::bytes_max(&config.limits).unwrap_or(0), Ordering::Release);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
         let tls = acceptor(config, &status)?;
         let listeners = bind_all(&config.server.listen, "server.listen", shard_count)?;
@@ -136,6 +160,7 @@ impl Server {
         let router = Arc::new(router.compressing(compression(config)));
         let (stop, stopped) = watch::channel(false);
         let server_id = uuid::Uuid::new_v4().to_string();
+        let audit = Audit::start(config, &server_id)?;
         let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
         let ignis = ignis.map(|index| MountId(index as u8));
         let (redis, redis_thread) = match (&config.redis.url, ignis) {
@@ -152,7 +177,7 @@ impl Server {
             }
             _ => (None, None),
         };
-        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
+        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status).audited(audit));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let auth = auth_threads(config, &machine)?;
@@ -160,11 +185,15 @@ impl Server {
         if let Some(background) = hooks.background() {
             auth.spawn(background);
         }
+        let admission = Arc::new(admission(config, &shard_config));
         let control = Arc::new(Settings::new(config));
         let control_thread = {
-            let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped);
-            spawn("sc-control", move || run_control(serve, auth))?
+            let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped.clone());
+            let pressure = pressure::watch(engine.status().clone());
+            spawn("sc-control", move || run_control(serve, auth, pressure))?
         };
+        let worker = hooks.worker(stopped);
+        let hooks_thread = worker.map(|work| spawn("sc-hooks", move || run_worker(work))).transpose()?;
         let starters = listeners.iter().zip(&tls_listeners).zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
@@ -178,6 +207,7 @@ impl Server {
                 mail,
                 home,
                 engine: engine.clone(),
+                admission: admission.clone(),
                 hooks: hooks.clone(),
                 later: later.clone(),
                 hand_offs: hand_offs.clone(),
@@ -192,6 +222,7 @@ impl Server {
             let up = started.recv().map_err(|_| io::Error::other("a shard died while starting"));
             up.and_then(|up| up).map_err(|source| StartError::Resources { what: "a shard", source })?;
         }
+        record_start(&engine, config);
         Ok(Self {
             engine,
             control,
@@ -203,6 +234,7 @@ impl Server {
             shards,
             control_thread,
             redis_thread,
+            hooks_thread,
             stop,
             drain_period: config.server.drain_period,
         })
@@ -228,7 +260,8 @@ impl Server {
         self.admin_address
     }
 
-    /// Applies what a reload can change outside the hooks: certificates, API keys, dev mode, the drain period.
+    /// Applies what a reload can change outside the hooks: certificates, API keys, dev mode, the drain period, what the
+    /// audit log records; and opens the audit log again.
     ///
     /// # Errors
     /// A certificate cannot be used; nothing has changed.
@@ -237,6 +270,7 @@ impl Server {
             tls.reload(&config.tls)?;
         }
         self.control.reload(config);
+        self.engine.audit().reload(&config.audit);
         self.drain_period = config.server.drain_period;
         Ok(())
     }
@@ -251,6 +285,7 @@ impl Server {
             drop(socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both));
         }
         let period_ms = self.drain_period.as_millis() as u64;
+        self.engine.audit().record(audit::Kind::Drain, || audit::Event::Drain { period_ms });
         for (shard, thread) in self.engine.router().shards().iter().zip(&self.shards) {
             while !shard.post(Mail::Drain { period_ms }) && !thread.is_finished() {
                 std::thread::sleep(DRAIN_RETRY);
@@ -265,10 +300,17 @@ impl Server {
         }
         self.stop.send_replace(true);
         drop(self.control_thread.join());
-        if let Some(redis) = self.redis_thread {
-            drop(redis.join());
+        for thread in [self.redis_thread, self.hooks_thread].into_iter().flatten() {
+            drop(thread.join());
         }
+        self.engine.audit().finish(false);
     }
+}
+
+fn record_start(engine: &Engine, config: &Config) {
+    let (version, io) = (env!("CARGO_PKG_VERSION"), engine.status().io_driver);
+    let start = || audit::Event::Start { version, io, dev: config.auth.dev };
+    engine.audit().record(audit::Kind::Start, start);
 }
 
 fn acceptor(config: &Config, status: &Status) -> Result<Option<Arc<Acceptor>>, MaterialError> {
@@ -380,21 +422,42 @@ fn auth_threads(config: &Config, machine: &Machine) -> Result<Runtime, StartErro
     builder.build().map_err(|source| StartError::Resources { what: "the threads for authentication", source })
 }
 
-/// The control thread. It ends last of those that take part in answers, and lets go of the `sc-auth` threads.
-fn run_control(serve: impl Future<Output = ()>, auth: Runtime) {
+/// The control thread: HTTP, and a look at the memory now and then. It ends last of those that take part in answers, and
+/// lets go of the `sc-auth` threads.
+fn run_control(
+    serve: impl Future<Output = ()>,
+    auth: Runtime,
+    pressure: impl Future<Output = ()> + Send + 'static,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
-    runtime.block_on(serve);
+    runtime.block_on(async move {
+        tokio::spawn(pressure);
+        serve.await;
+    });
     auth.shutdown_background();
+}
+
+/// The thread of a worker of the hooks: webhooks.
+fn run_worker(work: Background) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(LOOKUPS_MAX).thread_name("sc-hooks-dns").build();
+    let runtime = runtime.expect("the kernel gives an epoll descriptor");
+    runtime.block_on(work);
+    // A name that is still being looked up is nobody's business any more.
+    runtime.shutdown_background();
 }
 
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {
     let limits = &config.limits;
     // The kernel spreads connections by hash, so a shard gets some more than its share.
-    let conns = config.connections_max(machine);
-    let conns_max = if shards == 1 { conns } else { conns.div_ceil(shards) * 5 / 4 };
+    let share = |count: usize| {
+        let share = if shards == 1 { count } else { count.div_ceil(shards) * 5 / 4 };
+        u32::try_from(share).unwrap_or(u32::MAX)
+    };
     ShardConfig {
-        conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
+        conns_max: share(config.connections_max(machine)),
+        handshakes_max: share(config.handshakes_max(machine)),
         outbox_bytes_total_max: limits.outbox_bytes_total_max / shards,
         input_bytes_total_max: limits.input_bytes_total_max / shards,
         rooms_per_conn_max: limits.rooms_per_connection_max,
@@ -402,14 +465,57 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         asks_per_conn_max: u8::try_from(limits.asks_per_connection_max).unwrap_or(u8::MAX),
         handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
         close_timeout_ms: config.server.close_timeout.as_millis() as u64,
+        sealed_bytes_per_turn: SEALED_BYTES_PER_TURN,
         head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },
+        addresses: addresses(config),
+        counts_addresses: limits.connections_per_address_max.is_some(),
+        rates: rates(&config.rates),
         mounts: config.mounts.iter().map(|m| mount(m, hooks)).collect(),
     }
+}
+
+fn rates(rates: &config::Rates) -> RateLimits {
+    let rate = |rate: Option<config::Rate>| {
+        rate.map(|rate| Rate::new(rate.amount as u64, rate.period, rate.burst.unwrap_or(rate.amount) as u64))
+    };
+    let scope =
+        |messages, bytes, joins| Rates { messages: rate(messages), bytes: rate(bytes), joins: rate(joins) };
+    RateLimits {
+        connection: scope(rates.connection_messages, rates.connection_bytes, rates.connection_joins),
+        user: scope(rates.user_messages, rates.user_bytes, rates.user_joins),
+        address: scope(rates.address_messages, rates.address_bytes, rates.address_joins),
+        refusals_max: u32::try_from(rates.refusals_max).unwrap_or(u32::MAX),
+    }
+}
+
+fn admission(config: &Config, shard: &ShardConfig) -> Admission {
+    Admission::new(
+        shard.addresses.clone(),
+        config.limits.connections_per_address_max,
+        config.limits.connections_per_user_max,
+        config.server.accepts_per_second_max,
+    )
 }
 
 fn compression(config: &Config) -> Compression {
     let least = |mount: &config::Mount| mount.compression.then_some(mount.compression_bytes_min);
     Compression::new(config.mounts.iter().map(least).collect())
+}
+
+fn encryption(mount: &config::Mount) -> Encryption {
+    Encryption {
+        mode: match mount.encryption {
+            config::Encryption::Off => EncryptionMode::Off,
+            config::Encryption::Optional => EncryptionMode::Optional,
+            config::Encryption::Required => EncryptionMode::Required,
+        },
+        inbound: match mount.encryption_inbound {
+            config::EncryptionInbound::Off => InboundEncryption::Off,
+            config::EncryptionInbound::Accepted => InboundEncryption::Accepted,
+            config::EncryptionInbound::Required => InboundEncryption::Required,
+        },
+        hkdf_info: mount.hkdf_info.as_str().into(),
+    }
 }
 
 fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
@@ -423,11 +529,13 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
             heartbeat_timeout_ms: ms(mount.heartbeat_timeout),
             forward_messages: hooks.wants_messages(),
             tell_lifecycle: hooks.wants_lifecycle(),
+            encryption: encryption(mount),
         }),
     };
     Mount {
         path: mount.path.clone(),
         dialect,
+        origins: Origins { allowed: mount.origins.clone(), required: mount.origin_required },
         compression: mount.compression,
         messages: message::Limits {
             message_bytes_max: mount.message_bytes_max,

@@ -38,7 +38,11 @@ impl Arena {
     }
 
     pub(crate) fn with(config: Config) -> Self {
-        let server = TestServer::start(&config);
+        Self::of(TestServer::start(&config))
+    }
+
+    /// Around a server that runs.
+    pub(crate) fn of(server: TestServer) -> Self {
         let bystander = Some(Bystander::of(&server));
         let before = server.counts();
         Self { bystander, before, server }

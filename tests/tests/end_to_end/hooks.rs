@@ -173,7 +173,7 @@ fn hooks_that_panic_cost_their_own_client_at_most() {
     server.emit(Destination::User("\"witness\"".into()), "e", "1");
     assert_eq!(witness.recv(), Received::Text(r#"{"event":"e","data":1}"#.to_owned()));
     witness.leave();
-    let incidents = [("hooks_panicked", panicked), ("auth_failed", 3)];
+    let incidents = [("hooks_panicked", panicked), ("auth_failed", 3), ("joins_refused_policy", 2)];
     server.expect_incidents("hooks that panic", &before, &incidents);
     assert_eq!(script.messages.load(Ordering::Relaxed), 3);
     server.expect_empty("hooks that panic");

@@ -453,7 +453,7 @@ pub(super) fn check_rsa_length(modulus: &[u8]) -> Result<(), KeyError> {
 /// The algorithms that are wanted, all of them when none is named, if the key is for each of them.
 fn allowed(kind: KeyKind, wanted: &[JwtAlgorithm]) -> Result<Vec<JwtAlgorithm>, KeyError> {
     let good = kind.algorithms();
-    for algorithm in wanted.iter().filter(|algorithm| !good.contains(algorithm)) {
+    if let Some(algorithm) = wanted.iter().find(|algorithm| !good.contains(algorithm)) {
         let bytes_min = match algorithm {
             JwtAlgorithm::Hs256 => 32,
             JwtAlgorithm::Hs384 => 48,

@@ -11,5 +11,8 @@ pub mod jwt;
 pub mod key;
 pub mod principal;
 pub mod rules;
+pub mod signing;
+#[cfg(test)]
+mod tests;
 
 pub use principal::Principal;

@@ -14,6 +14,9 @@ pub const RULES_MAX: usize = 256;
 /// Patterns that a rule may have.
 pub const RULE_ROOMS_MAX: usize = 64;
 
+/// Rooms that are looked at for one request to join; the rest of a longer one is not granted.
+pub const ROOMS_PER_ASK_MAX: usize = 10_000;
+
 /// The rules of a configuration.
 #[derive(Debug)]
 pub struct RoomRules {
@@ -21,7 +24,6 @@ pub struct RoomRules {
     /// Rooms that everyone may join.
     open: Vec<RoomPattern>,
     room_name_bytes_max: usize,
-    rooms_per_ask_max: usize,
 }
 
 /// What decided about a room.
@@ -67,7 +69,6 @@ impl RoomRules {
             rules: config.auth.rules.iter().map(rule).collect(),
             open: config.auth.rooms.clone(),
             room_name_bytes_max: config.limits.room_name_bytes_max,
-            rooms_per_ask_max: config.limits.rooms_per_connection_max,
         }
     }
 
@@ -77,9 +78,9 @@ impl RoomRules {
         rules + self.open.len() + principal.rooms.len()
     }
 
-    /// Of `rooms`, those that a client may join. Looks at no more than a connection may be in; the rest it may not.
+    /// Of `rooms`, those that a client may join.
     pub fn retain(&self, principal: &Principal, rooms: &mut Vec<String>) {
-        rooms.truncate(self.rooms_per_ask_max);
+        rooms.truncate(ROOMS_PER_ASK_MAX);
         let places = Places::of(principal);
         let own = self.own(principal, &places);
         rooms.retain(|room| own.decide(room).allows());

@@ -58,6 +58,12 @@ impl Terminal {
         self.line(&paint("warning:", Colour::Yellow, self.colour), warning);
     }
 
+    /// Prints a text as it is to standard error.
+    pub fn note(&self, text: &str) {
+        // With standard error closed there is nobody left to tell.
+        writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
+    }
+
     fn line(&self, label: &str, text: &dyn fmt::Display) {
         // With standard error closed there is nobody left to tell.
         writeln!(io::stderr().lock(), "{label} {text}").unwrap_or_default();

@@ -11,13 +11,15 @@ use shardcast_wire::ignis::RESERVED_PREFIX;
 use super::Config;
 use super::key::KeyPath;
 use super::keys::{
-    Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Tls, TlsCertificate, Token,
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Tls, TlsCertificate,
+    Token,
 };
 use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
 use super::secret::mask_url;
-use super::values::{Auto, Choice, Dialect};
+use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, ProxyProtocol, WebhookHook};
+use super::webhooks::{self, WebhookAdvice, WebhookRule};
 use crate::auth::key::{Key, KeyError};
 use crate::auth::rules::{RULE_ROOMS_MAX, RULES_MAX};
 use crate::outbound::{self, UrlFault};
@@ -117,6 +119,9 @@ pub enum Rule {
         "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
     )]
     OutboxAboveTotal,
+    /// Encryption of a dialect without.
+    #[error("only the ignis dialect encrypts; remove this, or serve its clients on a mount of that dialect")]
+    EncryptionUnknown,
     /// More mounts than a connection can name.
     #[error("{0} mounts are more than {MOUNTS_MAX}")]
     MountsTooMany(usize),
@@ -149,12 +154,24 @@ pub enum Rule {
     /// A rule about nothing.
     #[error("missing or empty; name the rooms that the rule is about")]
     RuleRooms,
+    /// A rule that says nothing.
+    #[error("empty; name what the rule is about, or leave the key out")]
+    RuleActions,
     /// More rules, or more rooms in one, than are looked through for every join.
     #[error("{0} are more than {1}")]
     RulesTooMany(usize, usize),
+    /// Nobody could connect.
+    #[error("no proxy is trusted, so nobody could connect; list the proxies in server.trusted_proxies")]
+    ProxiesMissing,
+    /// A header that no request can have.
+    #[error("{0:?} is no name of a header")]
+    HeaderName(String),
     /// A token that is empty or missing.
     #[error("missing or empty; give every [[auth.tokens]] table a token")]
     TokenEmpty,
+    /// Of the section `webhooks`.
+    #[error(transparent)]
+    Webhook(#[from] WebhookRule),
 }
 
 /// What works and is doubtful. The server starts and logs it.
@@ -207,9 +224,25 @@ pub enum Advice {
         /// What it leaves room for.
         connections: usize,
     },
+    /// An audit log that is required and has no file.
+    #[error("has no effect without audit.file")]
+    AuditNowhere,
+    /// Every web page may connect, and others can reach the listener.
+    #[error(
+        "{0} can be reached from other machines, and every web page may connect; list the pages' origins"
+    )]
+    OriginsOpen(SocketAddr),
+    /// Everybody is a proxy.
+    #[error(
+        "every address is a trusted proxy, so that clients can name whatever address they like; list your proxies"
+    )]
+    ProxiesEveryone,
     /// A second mount of a dialect that backends publish to.
     #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
     IgnisAgain,
+    /// Something about encryption where nobody is encrypted.
+    #[error("has no effect unless the mount's clients can be encrypted: set encryption")]
+    EncryptionOff,
     /// More pinned shards than cores.
     #[error(
         "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
@@ -220,6 +253,9 @@ pub enum Advice {
         /// Cores.
         cores: usize,
     },
+    /// Of the section `webhooks`.
+    #[error(transparent)]
+    Webhook(#[from] WebhookAdvice),
 }
 
 /// What a check found.
@@ -230,11 +266,11 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn refuse(&mut self, section: &str, index: usize, key: &str, rule: Rule) {
+    pub(super) fn refuse(&mut self, section: &str, index: usize, key: &str, rule: Rule) {
         self.rules.push((KeyPath::known(section, index, key), rule));
     }
 
-    fn advise(&mut self, section: &str, index: usize, key: &str, advice: Advice) {
+    pub(super) fn advise(&mut self, section: &str, index: usize, key: &str, advice: Advice) {
         self.advice.push((KeyPath::known(section, index, key), advice));
     }
 
@@ -261,16 +297,21 @@ impl Findings {
 pub fn check(config: &Config, machine: &Machine) -> Findings {
     let mut findings = Findings::default();
     check_listeners(config, &mut findings);
+    check_proxies(config, &mut findings);
     check_tls(config, &mut findings);
     check_capacity(config, machine, &mut findings);
     check_api(config, &mut findings);
     check_auth(config, &mut findings);
     check_jwt(config, &mut findings);
     check_rules(config, &mut findings);
+    check_audit(config, &mut findings);
+    webhooks::check(config, &mut findings);
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
+        check_origins(config, index, mount, &mut findings);
         check_outbox(config, index, mount, &mut findings);
+        check_encryption(index, mount, &mut findings);
     }
     findings
 }
@@ -305,6 +346,28 @@ fn check_listeners(config: &Config, findings: &mut Findings) {
         if !admin.ip().is_loopback() {
             findings.advise(Admin::NAME, 0, "listen", Advice::AdminExposed(admin));
         }
+    }
+}
+
+fn check_proxies(config: &Config, findings: &mut Findings) {
+    let Server { trusted_proxies, client_address_header: header, proxy_protocol, .. } = &config.server;
+    if *proxy_protocol == ProxyProtocol::Required && trusted_proxies.is_empty() {
+        findings.refuse(Server::NAME, 0, "proxy_protocol", Rule::ProxiesMissing);
+    }
+    if trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+        findings.advise(Server::NAME, 0, "trusted_proxies", Advice::ProxiesEveryone);
+    }
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if header.is_empty() || !header.bytes().all(is_token) {
+        findings.refuse(Server::NAME, 0, "client_address_header", Rule::HeaderName(header.clone()));
+    }
+}
+
+fn check_origins(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let Server { listen, tls_listen, .. } = &config.server;
+    let exposed = listen.iter().chain(tls_listen).find(|address| !address.ip().is_loopback());
+    if let Some(address) = exposed.filter(|_| mount.origins.is_empty()) {
+        findings.advise(Mount::NAME, index, "origins", Advice::OriginsOpen(*address));
     }
 }
 
@@ -391,7 +454,12 @@ fn check_auth(config: &Config, findings: &mut Findings) {
         if !auth.tokens.is_empty() {
             findings.advise(Token::NAME, 0, "token", Advice::TokensUnused);
         }
-    } else if asks && auth.tokens.is_empty() && !config.jwt.is_used() && !auth.anonymous {
+    } else if asks
+        && auth.tokens.is_empty()
+        && !config.jwt.is_used()
+        && !auth.anonymous
+        && !config.webhooks.has(WebhookHook::Authenticate)
+    {
         findings.advise(Auth::NAME, 0, "dev", Advice::NobodyAuthenticates);
     }
     if auth.insecure && !auth.dev {
@@ -449,12 +517,22 @@ fn check_rules(config: &Config, findings: &mut Findings) {
         let rule = Rule::RulesTooMany(rules.len(), RULES_MAX);
         findings.refuse(RoomRule::NAME, RULES_MAX, "rooms", rule);
     }
-    for (index, RoomRule { rooms, .. }) in rules.iter().enumerate() {
+    for (index, RoomRule { rooms, actions, .. }) in rules.iter().enumerate() {
         if rooms.is_empty() {
             findings.refuse(RoomRule::NAME, index, "rooms", Rule::RuleRooms);
-        } else if rooms.len() > RULE_ROOMS_MAX {
+        }
+        if actions.is_empty() {
+            findings.refuse(RoomRule::NAME, index, "actions", Rule::RuleActions);
+        }
+        if rooms.len() > RULE_ROOMS_MAX {
             findings.refuse(RoomRule::NAME, index, "rooms", Rule::RulesTooMany(rooms.len(), RULE_ROOMS_MAX));
         }
+    }
+}
+
+fn check_audit(config: &Config, findings: &mut Findings) {
+    if config.audit.required && config.audit.file.is_none() {
+        findings.advise(Audit::NAME, 0, "required", Advice::AuditNowhere);
     }
 }
 
@@ -508,6 +586,15 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
         if *times == 2 && !room.is_empty() {
             refuse(Rule::RoomTwice(room.clone()));
         }
+    }
+}
+
+fn check_encryption(index: usize, mount: &Mount, findings: &mut Findings) {
+    if mount.encryption != Encryption::Off && mount.dialect != Dialect::Ignis {
+        findings.refuse(Mount::NAME, index, "encryption", Rule::EncryptionUnknown);
+    }
+    if mount.encryption == Encryption::Off && mount.encryption_inbound != EncryptionInbound::Off {
+        findings.advise(Mount::NAME, index, "encryption_inbound", Advice::EncryptionOff);
     }
 }
 

@@ -33,7 +33,7 @@ impl Mismatch {
     }
 
     /// For `raw`, of which only the kind is shown.
-    fn masked(raw: &Raw) -> Self {
+    pub(super) fn masked(raw: &Raw) -> Self {
         Self { found: raw.kind().to_owned(), nearest: None }
     }
 }

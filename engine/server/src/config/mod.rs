@@ -20,10 +20,14 @@ pub mod secret;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
+pub mod url;
 pub mod values;
+pub mod webhooks;
 
 pub use keys::{
-    Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Tls, TlsCertificate, Token,
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Tls,
+    TlsCertificate, Token, Webhooks,
 };
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
@@ -31,9 +35,12 @@ pub use pattern::{RoomPattern, RoomTemplate};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
+pub use traffic::Rate;
+pub use url::HttpUrl;
 pub use values::{
-    Auto, Choice, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RuleAction,
-    SecretEncoding, SlowConsumer, TlsVersion, UserId,
+    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, TlsVersion,
+    UserId, WebhookHook,
 };
 
 /// Everything that can be set, typed and within bounds.
@@ -51,10 +58,16 @@ pub struct Config {
     pub redis: Redis,
     /// Bounds on memory and work.
     pub limits: Limits,
+    /// How much clients may send.
+    pub rates: Rates,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
     /// What JSON Web Tokens are accepted, and what is read from them.
     pub jwt: Jwt,
+    /// The record of refusals and of what operators did.
+    pub audit: Audit,
+    /// What an application is asked and told over HTTP.
+    pub webhooks: Webhooks,
     /// Which dialect answers on which path; never empty, paths unique.
     pub mounts: Vec<Mount>,
 }
@@ -68,8 +81,11 @@ impl Default for Config {
             api: Api::default(),
             redis: Redis::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
             auth: Auth::default(),
             jwt: Jwt::default(),
+            audit: Audit::default(),
+            webhooks: Webhooks::default(),
             mounts: vec![Mount::default()],
         }
     }

@@ -3,6 +3,7 @@
 mod pages;
 mod reload;
 mod rules;
+mod webhooks;
 
 use std::env;
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -32,8 +33,8 @@ const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 /// Who is on the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Backends, and whoever else reaches the public port.
-    Public,
+    /// Backends, and whoever else reaches the public port, with the address of the peer.
+    Public(IpAddr),
     /// Operators.
     Admin,
 }
@@ -60,7 +61,10 @@ pub(super) async fn serve(
         let control = control.clone();
         Box::pin(async move {
             Ok(match audience {
-                Audience::Public => api::answer(&control, request).await,
+                Audience::Public(peer) => {
+                    let address = control.settings.client_address(request.headers(), peer);
+                    api::answer(&control, address, request).await
+                }
                 Audience::Admin => admin::answer(&control, &request),
             })
         })

@@ -1,7 +1,7 @@
 //! A connection on its way from a shard to the control plane.
 
 use std::io::{self, Write};
-use std::net::TcpStream as StdTcpStream;
+use std::net::{IpAddr, TcpStream as StdTcpStream};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -18,6 +18,9 @@ const REFUSAL: &str = "{\"error\":{\"code\":\"too_many_connections\",\"message\"
 pub struct HandOff {
     /// The socket; whoever gets it makes it non-blocking.
     pub stream: StdTcpStream,
+    /// Where it comes from: the peer, or what its PROXY header said. Each request behind a proxy may come from
+    /// somewhere else.
+    pub address: IpAddr,
     /// What the shard has read from it: the head of a request, and what followed.
     pub received: Vec<u8>,
     /// Our end of TLS, unless it is plain: `received` is opened, the rest is not.

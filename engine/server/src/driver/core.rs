@@ -1,12 +1,15 @@
 //! What a shard's thread owns: the shard, its sockets, the scratch buffer; and the steps of a turn.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
-use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Now, Shard};
+use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Now, Shard, Verdict};
+use shardcast_wire::ignis::UserId;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::asks::Asker;
@@ -15,6 +18,7 @@ use super::listener::Accepted;
 use super::readiness::{Readiness, Ready};
 use super::secure::{Secure, tls_of};
 use super::sends::Sends;
+use crate::admission::{Admission, Place, UserPlace};
 use crate::control::HandOff;
 use crate::engine::Engine;
 use crate::mailbox::MailReceiver;
@@ -42,6 +46,7 @@ pub(super) struct Core {
     /// When this turn began, or its last batch of writes.
     now: Now,
     engine: Arc<Engine>,
+    admission: Arc<Admission>,
     asker: Asker,
     hand_offs: mpsc::Sender<HandOff>,
     mail: MailReceiver,
@@ -65,12 +70,21 @@ pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     /// Unless it is plain.
     pub(super) tls: Option<Box<TlsConn>>,
+    /// Made where connections of addresses or users are limited.
+    places: Option<Box<Places>>,
+}
+
+/// What a connection takes of what is limited in the whole process.
+#[derive(Default)]
+struct Places {
+    address: Option<Place<IpAddr>>,
+    user: Option<UserPlace>,
 }
 
 /// A connection that was not taken in.
 pub(super) struct Refused {
     pub(super) fd: OwnedFd,
-    /// Why the kernel would not watch it; `None` when the shard is full or draining.
+    /// Why the kernel would not watch it; `None` when it was our own decision, which is counted.
     pub(super) reason: Option<io::Error>,
 }
 
@@ -79,6 +93,7 @@ pub(super) struct Parts {
     pub(super) shard: Shard,
     pub(super) clock: Clock,
     pub(super) engine: Arc<Engine>,
+    pub(super) admission: Arc<Admission>,
     pub(super) asker: Asker,
     pub(super) hand_offs: mpsc::Sender<HandOff>,
     pub(super) mail: MailReceiver,
@@ -88,7 +103,7 @@ pub(super) struct Parts {
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { shard, clock, engine, asker, hand_offs, mail, readiness, sends } = parts;
+        let Parts { shard, clock, engine, admission, asker, hand_offs, mail, readiness, sends } = parts;
         // Letters that a run before this one left behind.
         mail.ring();
         Self {
@@ -96,6 +111,7 @@ impl Core {
             clock,
             now: clock.now(),
             engine,
+            admission,
             asker,
             hand_offs,
             mail,
@@ -114,6 +130,16 @@ impl Core {
     /// Takes a connection in.
     pub(super) fn accept(&mut self, accepted: Accepted) -> Result<(), Refused> {
         let Accepted { fd, address, tls } = accepted;
+        let status = self.engine.status();
+        if status.memory_pressure.load(Ordering::Acquire) {
+            status.process.shed_memory.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused { fd, reason: None });
+        }
+        let Ok(place) = self.admission.enter(address) else {
+            status.process.shed_address.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused { fd, reason: None });
+        };
+        let places = place.map(|place| Box::new(Places { address: Some(place), user: None }));
         let entropy = self.entropy();
         let now = self.look_at_clock();
         let Some(id) = self.shard.handle_accept(now, entropy, address) else {
@@ -129,7 +155,7 @@ impl Core {
             self.sockets.resize_with(slot + 1, || None);
         }
         self.secure.count += usize::from(tls.is_some());
-        self.sockets[slot] = Some(Socket { id, fd, tls });
+        self.sockets[slot] = Some(Socket { id, fd, tls, places });
         Ok(())
     }
 
@@ -165,6 +191,9 @@ impl Core {
         }
         self.await_unsent();
         self.run_effects();
+        if self.shard.wants_turn() {
+            self.mail.ring();
+        }
     }
 
     fn submit_plain(&mut self) {
@@ -216,19 +245,19 @@ impl Core {
         for _ in 0..READS_PER_TURN {
             let Some(Socket { fd, tls, .. }) = socket_of(&self.sockets, ready.id) else { return true };
             let read_len = if self.shard.may_inflate(ready.id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
-            let is_plain = tls.is_none();
             let room = match tls {
-                None => &mut self.scratch[..read_len],
-                Some(conn) => self.secure.room(conn.kept(), read_len),
+                // The header of a proxy comes before TLS.
+                Some(conn) if !self.shard.awaits_proxy_header(ready.id) => {
+                    self.secure.room(conn.kept(), read_len)
+                }
+                _ => &mut self.scratch[..read_len],
             };
             // SAFETY: the buffer is ours and as long as said; the call does not keep it.
             let received = unsafe {
                 libc::recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
             };
             if received > 0 {
-                if is_plain {
-                    self.feed(now, ready.id, received as usize);
-                } else if !self.open(now, ready.id, received as usize) {
+                if !self.take_in(now, ready.id, received as usize) {
                     return true;
                 }
                 // Less than asked for: the socket is empty, and what comes next is another event. The end of the
@@ -253,9 +282,31 @@ impl Core {
         false
     }
 
+    /// Feeds received bytes to the shard, out of their records if the connection has TLS. `false`: nothing more is to be
+    /// read.
+    fn take_in(&mut self, now: Now, id: ConnId, received: usize) -> bool {
+        let has_tls = socket_of(&self.sockets, id).is_some_and(|socket| socket.tls.is_some());
+        if !has_tls {
+            self.feed(now, id, received);
+            return true;
+        }
+        if !self.shard.awaits_proxy_header(id) {
+            return self.open(now, id, received);
+        }
+        let used = self.shard.handle_proxy_header(now, id, &self.scratch[..received]);
+        self.run_effects();
+        let behind = &self.scratch[used..received];
+        self.secure.room(&[], behind.len()).copy_from_slice(behind);
+        behind.is_empty() || self.open(now, id, received - used)
+    }
+
     /// Feeds received bytes to the shard, putting each question as it is raised.
     pub(super) fn feed(&mut self, now: Now, id: ConnId, len: usize) {
         let mut used = 0;
+        if self.shard.awaits_proxy_header(id) {
+            used = self.shard.handle_proxy_header(now, id, &self.scratch[..len]);
+            self.run_effects();
+        }
         while used < len {
             used += self.shard.handle_bytes(now, id, &mut self.scratch[used..len]);
             self.run_effects();
@@ -276,7 +327,10 @@ impl Core {
                 return;
             };
             frame_bytes += frame_len(&letter);
-            self.shard.handle_mail(now, letter);
+            match letter {
+                Mail::Verdict(verdict) => self.hear_verdict(now, *verdict),
+                letter => self.shard.handle_mail(now, letter),
+            }
             self.run_effects();
             if frame_bytes > FRAME_BYTES_PER_TURN {
                 break;
@@ -296,13 +350,26 @@ impl Core {
         match effect {
             Effect::Ask(ask) => {
                 if let Some(verdict) = self.asker.put(ask) {
-                    self.shard.handle_verdict(self.now, verdict);
+                    self.hear_verdict(self.now, verdict);
                 }
             }
             Effect::ClientUp { client_id, conn, mount } => {
                 directory.client_up(client_id, mount, ClientRef { shard, conn });
             }
-            Effect::ClientDown { client_id } => directory.client_down(client_id),
+            Effect::ClientDown { client_id, conn } => {
+                directory.client_down(client_id);
+                if let Some(places) = self.socket_mut(conn).and_then(|socket| socket.places.as_mut()) {
+                    places.user = None;
+                }
+            }
+            Effect::CountAddress { conn, address } => {
+                let place = self.admission.enter(address);
+                let may_connect = place.is_ok();
+                if let (Some(socket), Ok(Some(place))) = (self.socket_mut(conn), place) {
+                    socket.places.get_or_insert_default().address = Some(place);
+                }
+                self.shard.handle_address_verdict(self.now, conn, may_connect);
+            }
             Effect::UserUp(mount, user) => directory.user_up(mount, user, shard),
             Effect::UserDown(mount, user) => directory.user_down(mount, &user, shard),
             Effect::RoomUp(mount, room) => directory.room_up(mount, room, shard),
@@ -314,13 +381,37 @@ impl Core {
             Effect::Drop(id) => {
                 drop(self.unseat(id));
             }
-            Effect::HandOff { conn, received } => {
+            Effect::HandOff { conn, address, received } => {
                 if let Some(socket) = self.unseat(conn) {
-                    self.hand_off(socket, received);
+                    self.hand_off(socket, address, received);
                 }
             }
             Effect::Reply { ticket, reply } => self.engine.answer(ticket, reply),
         }
+    }
+
+    /// Hands a verdict on; a user that holds as many connections as one may is not let in.
+    fn hear_verdict(&mut self, now: Now, verdict: Verdict) {
+        let verdict = match verdict {
+            Verdict::Auth {
+                conn,
+                outcome: AuthOutcome::Accepted(ref identity) | AuthOutcome::Encrypted(ref identity, _),
+            } if !self.seat_user(conn, identity.user.as_ref()) => {
+                Verdict::Auth { conn, outcome: AuthOutcome::TooManyConnections }
+            }
+            verdict => verdict,
+        };
+        self.shard.handle_verdict(now, verdict);
+    }
+
+    /// Takes a place for one more connection of a user. `false`: there is none.
+    fn seat_user(&mut self, id: ConnId, user: Option<&UserId>) -> bool {
+        let (Some(user), Some(mount)) = (user, self.shard.mount_of(id)) else { return true };
+        let Ok(place) = self.admission.enter_user(mount, user) else { return false };
+        if let (Some(place), Some(socket)) = (place, self.socket_mut(id)) {
+            socket.places.get_or_insert_default().user = Some(place);
+        }
+        true
     }
 
     pub(super) fn tell_again(&mut self, id: ConnId) {
@@ -341,21 +432,25 @@ impl Core {
         Some(socket)
     }
 
-    fn hand_off(&mut self, socket: Socket, received: Vec<u8>) {
-        let Socket { id, fd, mut tls } = socket;
+    fn hand_off(&mut self, socket: Socket, address: IpAddr, received: Vec<u8>) {
+        let Socket { id, fd, mut tls, .. } = socket;
         if let Some(conn) = &mut tls {
             conn.hand_over(self.secure.take_rest());
         }
         if let Err(error) = self.readiness.remove(fd.as_raw_fd(), id) {
             tracing::warn!(%error, "cannot stop watching a connection");
         }
-        match self.hand_offs.try_send(HandOff { stream: fd.into(), received, tls }) {
+        match self.hand_offs.try_send(HandOff { stream: fd.into(), address, received, tls }) {
             Ok(()) => {}
             Err(TrySendError::Full(hand_off) | TrySendError::Closed(hand_off)) => {
                 self.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
                 hand_off.refuse();
             }
         }
+    }
+
+    fn socket_mut(&mut self, id: ConnId) -> Option<&mut Socket> {
+        self.sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
     }
 
     fn fd(&self, id: ConnId) -> Option<RawFd> {

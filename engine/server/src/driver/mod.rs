@@ -9,6 +9,7 @@ mod asks;
 mod clock;
 mod core;
 pub mod files;
+mod key_exchange;
 pub mod listener;
 mod pace;
 mod readiness;
@@ -30,6 +31,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use shardcast_shard::{Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
 
+use crate::admission::Admission;
 use crate::control::HandOff;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
@@ -94,6 +96,8 @@ pub struct ShardThread {
     pub home: MailSender,
     /// What the process shares.
     pub engine: Arc<Engine>,
+    /// How many connections an address and a user hold.
+    pub admission: Arc<Admission>,
     /// The application.
     pub hooks: Arc<dyn Hooks>,
     /// Questions that cannot be answered at once.
@@ -136,19 +140,22 @@ impl ShardThread {
             shard: Shard::new(self.id, self.config.clone(), random_seed(), clock.now()),
             clock,
             engine: self.engine.clone(),
+            admission: self.admission.clone(),
             asker: Asker {
                 shard: self.id,
+                config: self.config.clone(),
                 hooks: self.hooks.clone(),
                 later: self.later.clone(),
                 home: self.home.clone(),
                 status: self.engine.status().clone(),
+                audit: self.engine.audit().clone(),
             },
             hand_offs: self.hand_offs.clone(),
             mail: self.mail.clone(),
             readiness,
             sends,
         });
-        let turns = Rc::new(Turns::new(core, clock, self.engine.clone()));
+        let turns = Rc::new(Turns::new(core, clock, self.engine.clone(), self.admission.clone()));
         reserve::fill();
         let plain = self.listeners.iter().map(|listener| (listener, None));
         let secure = self.tls_listeners.iter().map(|listener| (listener, self.tls.clone()));

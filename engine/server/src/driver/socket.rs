@@ -32,9 +32,8 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener, tls: Op
             continue;
         }
         match accept_some(&turns, &listener, tls.as_deref()) {
-            // Under epoll a listener that is readable does not wait, so the others would have no turn.
-            Ok(ACCEPTS_PER_WAKE) => monoio::time::sleep(FULL_BATCH_PAUSE).await,
-            Ok(_) => {}
+            Ok(Pause::None) => {}
+            Ok(Pause::For(pause)) => monoio::time::sleep(pause).await,
             // A drain shuts the listener down under us.
             Err(_) if turns.draining() => return,
             Err(error) => {
@@ -45,20 +44,35 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener, tls: Op
     }
 }
 
-/// Takes in connections that wait, and returns how many. An error: the kernel gives no more descriptors, memory or
-/// watches; those who waited were told.
-fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, tls: Option<&Acceptor>) -> io::Result<usize> {
-    let accepts_shed = &turns.engine.status().process.accepts_shed;
+/// What comes before the next look at a listener.
+enum Pause {
+    /// Its next connection.
+    None,
+    /// So much time: there may be more.
+    For(Duration),
+}
+
+/// Takes in connections that wait. An error: the kernel gives no more descriptors, memory or watches; those who waited
+/// were told.
+fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, tls: Option<&Acceptor>) -> io::Result<Pause> {
+    let process = &turns.engine.status().process;
+    let accepts_shed = &process.accepts_shed;
     // Who speaks TLS would not understand.
     let shed = |socket: &OwnedFd| {
         if tls.is_none() {
             shed(socket);
         }
     };
-    for count in 0..ACCEPTS_PER_WAKE {
+    for _ in 0..ACCEPTS_PER_WAKE {
+        let delay = turns.admission.accept_delay();
+        if !delay.is_zero() {
+            process.accepts_delayed.fetch_add(1, Ordering::Relaxed);
+            return Ok(Pause::For(delay.max(FULL_BATCH_PAUSE)));
+        }
         match reserve::accept(listener.as_raw_fd()) {
-            Ok(None) => return Ok(count),
+            Ok(None) => return Ok(Pause::None),
             Ok(Some(mut socket)) => {
+                turns.admission.accepted();
                 if let Some(tls) = tls {
                     socket.tls = Some(Box::new(tls.accept()));
                 }
@@ -78,7 +92,8 @@ fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, tls: Option<&Acceptor>
             }
         }
     }
-    Ok(ACCEPTS_PER_WAKE)
+    // Under epoll a listener that is readable does not wait, so the others would have no turn.
+    Ok(Pause::For(FULL_BATCH_PAUSE))
 }
 
 fn shed(socket: &OwnedFd) {

@@ -7,20 +7,20 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 
 /// Pauses that double from 100 ms up to a maximum. Randomness is an argument.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     full: Duration,
     full_max: Duration,
 }
 
 impl Backoff {
     /// Starts at 100 ms.
-    pub(super) fn new(full_max: Duration) -> Self {
+    pub(crate) fn new(full_max: Duration) -> Self {
         Self { full: PAUSE_MIN.min(full_max), full_max }
     }
 
     /// The next pause: between half and all of the full one, so that instances that lost Redis together do not come
     /// back together.
-    pub(super) fn pause(&mut self, random: u32) -> Duration {
+    pub(crate) fn pause(&mut self, random: u32) -> Duration {
         let full = self.full;
         self.full = (full * 2).min(self.full_max);
         let half = full / 2;
@@ -29,7 +29,7 @@ impl Backoff {
 
     /// A connection ended after `lived`. Starts over if that was long enough for it to have been a good one; one that
     /// is ended again and again goes on with longer pauses.
-    pub(super) fn note_life(&mut self, lived: Duration) {
+    pub(crate) fn note_life(&mut self, lived: Duration) {
         if lived >= self.full_max {
             self.full = PAUSE_MIN.min(self.full_max);
         }

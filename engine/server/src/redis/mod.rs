@@ -7,7 +7,7 @@
 //! Must never block a caller, keep a message for later, or pass on a text of the server (it may quote a password).
 //! Without Redis the process goes on delivering to its own clients.
 
-mod backoff;
+pub(crate) mod backoff;
 mod canary;
 mod inbound;
 mod link;

@@ -99,11 +99,9 @@ impl TlsConn {
             return (cipher.len(), Ok(Opened::Ended));
         }
         if !mem::replace(&mut self.begun, !cipher.is_empty())
-            && let Some(first) = cipher.first()
+            && cipher.first().is_some_and(u8::is_ascii_uppercase)
         {
-            if first.is_ascii_uppercase() {
-                return (0, Err(self.fail(Failure::PlainHttp)));
-            }
+            return (0, Err(self.fail(Failure::PlainHttp)));
         }
         let mut used = 0;
         loop {

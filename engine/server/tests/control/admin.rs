@@ -30,7 +30,10 @@ fn ready_needs_every_shard_and_no_stop() {
     let checks = json!({
         "shards": {"ok": false, "detail": "1 of 2 up"},
         "redis": {"ok": true, "detail": "not configured"},
+        "audit": {"ok": true, "detail": "not configured"},
+        "memory": {"ok": true, "detail": "no bound"},
         "draining": {"ok": true, "detail": "no"},
+        "memory": {"ok": true, "detail": "no bound"},
     });
     assert_eq!((answer.status, answer.json()), (503, json!({"ready": false, "checks": checks})));
 
@@ -43,6 +46,20 @@ fn ready_needs_every_shard_and_no_stop() {
     status.draining.store(true, Ordering::Release);
     let answer = plane.get_admin("/health/ready");
     assert_eq!((answer.status, &answer.json()["checks"]["draining"]["ok"]), (503, &json!(false)));
+}
+
+#[test]
+fn ready_is_red_under_memory_pressure() {
+    let plane = Plane::start(Options::default());
+    all_up(&plane);
+    let status = plane.engine.status();
+    status.memory_bytes_max.store(1_000, Ordering::Release);
+    assert_eq!(plane.get_admin("/health/ready").status, 200);
+    status.memory_pressure.store(true, Ordering::Release);
+    let answer = plane.get_admin("/health/ready");
+    assert_eq!((answer.status, &answer.json()["checks"]["memory"]["ok"]), (503, &json!(false)));
+    let metrics = plane.get_admin("/metrics").body;
+    assert!(metrics.contains("\nshardcast_memory_pressure 1\n"), "{metrics}");
 }
 
 #[test]

@@ -12,9 +12,15 @@ fn every_key_sets_its_own_field_and_no_other() {
         "70",
         "7KiB",
         "2MiB",
+        "32MiB",
         "7s",
+        "70s",
         "0s",
         "127.0.0.1:7",
+        "10.0.0.0/8",
+        "https://a.example",
+        "7/s",
+        "required",
         "redis://h",
         "epoll",
         "json",
@@ -22,6 +28,15 @@ fn every_key_sets_its_own_field_and_no_other() {
         "echo",
         "disconnect",
         "/seven",
+        "kick",
+        "deny",
+        "",
+        "plan=pro",
+        "base64",
+        "HS512",
+        "required",
+        "http://seven/",
+        "rooms",
     ];
     let all = |config: &Config| -> Vec<(String, String)> {
         let keys = SECTIONS
@@ -31,6 +46,9 @@ fn every_key_sets_its_own_field_and_no_other() {
     };
     let mut base = Config::default();
     base.auth.tokens.push(Token::default());
+    base.auth.rules.push(Rule::default());
+    base.jwt.keys.push(JwtKey::default());
+    base.jwt.jwks.push(Jwks::default());
     for (name, default) in all(&base) {
         let path = KeyPath::parse(&name).unwrap_or_else(|_| panic!("{name} parses"));
         let mut config = base.clone();
@@ -86,12 +104,37 @@ fn the_default_file_loads_to_the_defaults_with_and_without_its_comments() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let found = refused(&set);
-    assert!(found.len() == 1 && found[0].contains("auth.tokens.0.token: missing or empty"), "{found:#?}");
-    let set = set.replace("token = \"\"", "token = \"t\"");
+    let required = [
+        "auth.tokens.0.token: missing or empty",
+        "auth.rules.0.rooms: missing or empty",
+        "auth.jwt.keys.0.secret: has no key",
+        "auth.jwt.jwks.0.url",
+        "auth.jwt.jwks.0.issuer: missing",
+    ];
+    assert_eq!(found.len(), required.len(), "{found:#?}");
+    for (found, required) in found.iter().zip(required) {
+        assert!(found.contains(required), "{found} is not {required}");
+    }
+    let secret = format!("secret = \"{}\"", "s".repeat(32));
+    let set = set.replace("token = \"\"", "token = \"t\"").replace("\nsecret = \"\"", &format!("\n{secret}"));
+    let set = without_tables(&set, &["[[auth.rules]]", "[[auth.jwt.jwks]]"]);
     let mut config = loaded(&set, &[], &[]).config;
-    assert_eq!(config.auth.tokens.len(), 1);
+    assert_eq!((config.auth.tokens.len(), config.jwt.keys.len()), (1, 1));
     config.auth.tokens.clear();
+    config.jwt.keys.clear();
     assert_eq!(config, Config::default());
+}
+
+/// A file without these tables.
+fn without_tables(text: &str, headers: &[&str]) -> String {
+    let mut is_left_out = false;
+    let kept = text.lines().filter(|line| {
+        if line.starts_with('[') {
+            is_left_out = headers.contains(line);
+        }
+        !is_left_out
+    });
+    kept.flat_map(|line| [line, "\n"]).collect()
 }
 
 #[test]
@@ -115,7 +158,7 @@ fn the_effective_configuration_is_toml_that_masks_secrets_and_names_origins() {
     ] {
         assert!(page.lines().any(|line| line == expected), "{expected} in {page}");
     }
-    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(7));
+    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(11));
 }
 
 #[test]

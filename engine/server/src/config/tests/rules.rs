@@ -26,6 +26,15 @@ fn rules_across_values_are_enforced() {
             "[server]\nconnections_max = 100000",
             "server.connections_max: 100000 connections need 100320 open files and the limit is 100000",
         ),
+        ("[server]\nproxy_protocol = \"required\"", "server.proxy_protocol: no proxy is trusted"),
+        (
+            "[server]\nclient_address_header = \"X Y\"",
+            "server.client_address_header: \"X Y\" is no name of a header",
+        ),
+        (
+            "[server]\nclient_address_header = \"\"",
+            "server.client_address_header: \"\" is no name of a header",
+        ),
         ("mounts = []", "mounts.0.path: no mount"),
         ("[[mounts]]\npath = \"ws\"", "mounts.0.path: \"ws\" does not begin with"),
         ("[[mounts]]\npath = \"/a?b\"", "mounts.0.path: no request has the path"),
@@ -70,6 +79,7 @@ fn rules_across_values_are_enforced() {
         ),
         ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
         (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
+        ("[[mounts]]\ndialect = \"echo\"\nencryption = \"required\"", "only the ignis dialect encrypts"),
     ];
     for (text, expected) in cases {
         let found = refused(text);
@@ -108,10 +118,17 @@ fn doubtful_settings_are_warned_of() {
         ("[api]\nkey = \"0123456789abcdef\"", "nobody can authenticate"),
         ("[auth]\ndev = true", "dev mode: every token"),
         (&format!("{quiet}[auth]\ninsecure = true"), "no effect without auth.dev"),
+        (&format!("{quiet}[audit]\nrequired = true"), "no effect without audit.file"),
         (&format!("{quiet}[admin]\nlisten = \"0.0.0.0:9\""), "the admin listener asks for no key"),
         (&format!("{quiet}[[mounts]]\n[[mounts]]\npath = \"/b\""), "only the first ignis mount"),
+        (&format!("{quiet}[server]\nlisten = \"0.0.0.0:80\""), "every web page may connect"),
+        (
+            &format!("{quiet}[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::/0\"]"),
+            "every address is a trusted proxy",
+        ),
         (&format!("{quiet}{CERTIFIED}"), "tls.certificate: not used"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
+        (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
     ];
     for (text, expected) in cases {
         let found = warnings(text);
