@@ -34,6 +34,7 @@ fn every_key_sets_its_own_field_and_no_other() {
         "plan=pro",
         "base64",
         "HS512",
+        "1.3",
         "required",
         "http://seven/",
         "rooms",
@@ -49,6 +50,7 @@ fn every_key_sets_its_own_field_and_no_other() {
     base.auth.rules.push(Rule::default());
     base.jwt.keys.push(JwtKey::default());
     base.jwt.jwks.push(Jwks::default());
+    base.tls.certificates.push(TlsCertificate::default());
     for (name, default) in all(&base) {
         let path = KeyPath::parse(&name).unwrap_or_else(|_| panic!("{name} parses"));
         let mut config = base.clone();
@@ -117,7 +119,7 @@ fn the_default_file_loads_to_the_defaults_with_and_without_its_comments() {
     }
     let secret = format!("secret = \"{}\"", "s".repeat(32));
     let set = set.replace("token = \"\"", "token = \"t\"").replace("\nsecret = \"\"", &format!("\n{secret}"));
-    let set = without_tables(&set, &["[[auth.rules]]", "[[auth.jwt.jwks]]"]);
+    let set = without_tables(&set, &["[[auth.rules]]", "[[auth.jwt.jwks]]", "[[tls.certificates]]"]);
     let mut config = loaded(&set, &[], &[]).config;
     assert_eq!((config.auth.tokens.len(), config.jwt.keys.len()), (1, 1));
     config.auth.tokens.clear();
