@@ -142,7 +142,8 @@ fn attack_60_users_rooms_and_clients_of_like_names_are_nobody_elses() {
         ] {
             let label = format!("{to:?}");
             emit(engine, to, "e", "1");
-            for ((client, id), hears) in [(&mut user_a, &id), (&mut user_ab, &id_ab)].into_iter().zip(hearers) {
+            for ((client, id), hears) in [(&mut user_a, &id), (&mut user_ab, &id_ab)].into_iter().zip(hearers)
+            {
                 // Comes after it on the same way.
                 emit(engine, Destination::Client(id.as_str().into()), "next", "1");
                 if hears {
