@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use shardcast_bench::{Bench, OneRoom, messages};
+use shardcast_wire::frame;
 
 /// Everybody in the same rooms.
 fn fan_out(c: &mut Criterion) {
@@ -104,9 +105,48 @@ fn receive(c: &mut Criterion) {
     group.finish();
 }
 
+/// Members that are encrypted, and what those beside them pay for it.
+fn encrypted(c: &mut Criterion) {
+    const MEMBERS: usize = 1_000;
+    let room: Arc<str> = "room".into();
+    let names = |_| vec!["room".to_owned()];
+    let mut group = c.benchmark_group("encrypted");
+    group.sampling_mode(SamplingMode::Flat);
+    group.throughput(Throughput::Elements(MEMBERS as u64));
+    for text_bytes in [128, 4_096] {
+        let mut bench = Bench::mixed(MEMBERS, names, |_| true);
+        let frame = bytes::Bytes::from(frame::text(&messages::text(text_bytes)));
+        group.bench_function(BenchmarkId::new("fan_out", text_bytes), |b| {
+            b.iter(|| {
+                bench.publish(&room, &frame, None);
+                black_box(bench.flush_timing_clear())
+            });
+        });
+    }
+    for encrypted in [0, 100, MEMBERS, 10 * MEMBERS] {
+        let every = if encrypted == 0 { usize::MAX } else { (MEMBERS + encrypted) / MEMBERS.min(encrypted) };
+        let is_odd_one = |index: usize| index % every == every - 1;
+        let is_encrypted = |index| is_odd_one(index) == (encrypted <= MEMBERS);
+        let mut bench = Bench::mixed(MEMBERS + encrypted, names, is_encrypted);
+        let frame = messages::server_frame();
+        group.bench_function(BenchmarkId::new("clear_beside", encrypted), |b| {
+            b.iter_custom(|iterations| {
+                (0..iterations)
+                    .map(|_| {
+                        bench.publish(&room, &frame, None);
+                        bench.flush_timing_clear()
+                    })
+                    .sum()
+            });
+        });
+    }
+    group.bench_function("key_exchange", |b| b.iter(|| black_box(shardcast_bench::shard::agreement())));
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = shardcast_bench::settings();
-    targets = fan_out, fan_out_to_rooms, outbox, receive
+    targets = fan_out, fan_out_to_rooms, outbox, encrypted, receive
 }
 criterion_main!(benches);

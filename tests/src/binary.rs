@@ -128,6 +128,15 @@ impl Binary {
         self.address
     }
 
+    /// Where clients connect with TLS.
+    ///
+    /// # Panics
+    /// When it does not listen with TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        let log = self.log();
+        address_after(&log, "ignis on wss://").unwrap_or_else(|| panic!("no TLS:\n{log}"))
+    }
+
     /// Where health and metrics are.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address

@@ -7,13 +7,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, ClientConnection};
 use serde_json::{Value, json};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::deflate;
+use crate::tls::{NAME, client_connection};
 
 /// How long the client waits for something that should arrive at once: long, as other tests share the machine.
 pub const REPLY_WITHIN: Duration = Duration::from_secs(20);
@@ -106,6 +109,8 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
+    /// Unless it is plain.
+    tls: Option<Box<ClientConnection>>,
     /// Read from the socket and not yet taken.
     unread: Vec<u8>,
     /// Received before the answer that `fence` waited for.
@@ -123,6 +128,20 @@ impl Client {
         Self::from_stream(stream)
     }
 
+    /// Connects from another address of this machine, such as 127.0.0.2, without sending anything.
+    ///
+    /// # Panics
+    /// When nothing listens there.
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("an address of this machine");
+        socket
+            .connect(&address.into())
+            .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
+        Self::from_stream(socket.into())
+    }
+
     /// Takes over a connected socket, for tests that set options before connecting.
     ///
     /// # Panics
@@ -130,12 +149,58 @@ impl Client {
     pub fn from_stream(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
         stream.set_write_timeout(Some(REPLY_WITHIN)).expect("a write timeout");
-        Self { stream, unread: Vec::new(), pending: VecDeque::new() }
+        Self { stream, tls: None, unread: Vec::new(), pending: VecDeque::new() }
     }
 
     /// The socket, to look at or to set options of; reading from it loses frames.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Shakes hands for TLS on a connection that has not sent anything.
+    ///
+    /// # Errors
+    /// The server refuses, or the client does.
+    pub fn secure(mut self, mut tls: ClientConnection) -> io::Result<Self> {
+        self.stream.set_read_timeout(Some(REPLY_WITHIN))?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut self.stream)?;
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(self)
+    }
+
+    /// Connects with TLS and shakes hands.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn open_tls(address: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let client = Self::open(address).secure(client_connection(config, NAME));
+        client.unwrap_or_else(|error| panic!("no TLS with {address}: {error}"))
+    }
+
+    /// Connects with TLS and upgrades at `path`.
+    ///
+    /// # Panics
+    /// When the server does not shake hands or does not switch protocols.
+    pub fn connect_tls(address: SocketAddr, path: &str, config: &Arc<ClientConfig>) -> Self {
+        let mut client = Self::open_tls(address, config);
+        let response = client.upgrade(path, "");
+        assert_eq!(response.status, 101, "no upgrade at {path}: {response:?}");
+        client
+    }
+
+    /// The socket and the session, for what no client does with them.
+    ///
+    /// # Panics
+    /// When there is no TLS.
+    pub fn into_tls(self) -> (TcpStream, ClientConnection) {
+        (self.stream, *self.tls.expect("a session"))
+    }
+
+    /// The session, if there is TLS.
+    pub fn tls(&self) -> Option<&ClientConnection> {
+        self.tls.as_deref()
     }
 
     /// Connects and upgrades at `path`.
@@ -155,16 +220,24 @@ impl Client {
     /// # Panics
     /// As [`Client::connect`].
     pub fn connect_slow(address: SocketAddr, path: &str) -> Self {
+        let mut client = Self::open_slow(address);
+        let response = client.upgrade(path, "");
+        assert_eq!(response.status, 101, "no upgrade at {path}: {response:?}");
+        client
+    }
+
+    /// Connects with a small receive buffer, without sending anything.
+    ///
+    /// # Panics
+    /// When nothing listens there.
+    pub fn open_slow(address: SocketAddr) -> Self {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
         socket.set_recv_buffer_size(RECEIVE_BUFFER_SMALL).expect("SO_RCVBUF");
         socket
             .connect(&address.into())
             .unwrap_or_else(|error| panic!("cannot connect to {address}: {error}"));
-        let mut client = Self::from_stream(socket.into());
-        let response = client.upgrade(path, "");
-        assert_eq!(response.status, 101, "no upgrade at {path}: {response:?}");
-        client
+        Self::from_stream(socket.into())
     }
 
     /// Sends an upgrade request with `extra_headers` (whole lines, each with its CRLF) and returns the response.
@@ -216,7 +289,10 @@ impl Client {
     /// # Errors
     /// When the server has ended the connection or does not read.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.tls {
+            None => self.stream.write_all(bytes),
+            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).write_all(bytes),
+        }
     }
 
     /// Sends a text message.
@@ -257,6 +333,10 @@ impl Client {
     /// # Panics
     /// When the server has reset the connection.
     pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            tls.complete_io(&mut self.stream).expect("saying goodbye");
+        }
         self.stream.shutdown(Shutdown::Write).expect("ending the sending direction");
     }
 
@@ -465,7 +545,11 @@ impl Client {
         let timeout = remaining.max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(timeout)).expect("a read timeout");
         let mut buffer = [0; 16 * 1024];
-        match self.stream.read(&mut buffer) {
+        let read = match &mut self.tls {
+            None => self.stream.read(&mut buffer),
+            Some(tls) => read_tls(tls, &mut self.stream, &mut buffer),
+        };
+        match read {
             Ok(0) => Err(NoFrame::Eof),
             Ok(len) => {
                 self.unread.extend_from_slice(&buffer[..len]);
@@ -474,10 +558,22 @@ impl Client {
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Err(NoFrame::Timeout),
                 io::ErrorKind::Interrupted => Ok(()),
-                io::ErrorKind::ConnectionReset => Err(NoFrame::Cut),
+                io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => Err(NoFrame::Cut),
                 _ => panic!("cannot read: {error}"),
             },
         }
+    }
+}
+
+/// Reads plaintext: nothing once the server said goodbye, `UnexpectedEof` when it left without.
+fn read_tls(tls: &mut ClientConnection, stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match tls.reader().read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+        tls.read_tls(stream)?;
+        tls.process_new_packets().map_err(io::Error::other)?;
     }
 }
 

@@ -16,8 +16,10 @@ use shardcast::application::Application;
 use shardcast::config::{Auto, Config, Dialect, Mount, RedisUrl};
 use shardcast::engine::{Emit, Engine};
 use shardcast::hooks::Hooks;
-use shardcast::status::{AuthStatus, ProcessCounters};
+use shardcast::status::{AuthStatus, ProcessCounters, Status};
 use shardcast::threads::Server;
+use shardcast::tls::counters::Failure;
+use shardcast::tls::material::MaterialError;
 use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
 use shardcast_wire::message::Violation;
@@ -48,22 +50,32 @@ const ORDINARY: &[&str] = &[
     "deflate_agreed",
     "deflating",
     "dropped_disconnected",
+    "encrypted",
+    "encryption_deferred",
     "frames_sent",
     "handed_off",
+    "handshakes",
     "input_bytes",
     "joins",
     "jwks_fetches",
     "leaves",
+    "messages_decrypted",
+    "messages_encrypted",
     "messages_inflated",
     "messages_received",
     "outbox_bytes",
     "pings_sent",
+    "proxied",
     "published",
     "redis_own",
     "redis_published",
     "redis_received",
     "rooms",
     "short_writes",
+    "tls_conns",
+    "tls_handshakes",
+    "tls_held_bytes",
+    "tls_resumed",
     "token_cache_hits",
     "tokens_checked",
     "turns",
@@ -71,7 +83,18 @@ const ORDINARY: &[&str] = &[
 ];
 
 /// Gauges that say whether anybody is there.
-const PRESENCE: [&str; 6] = ["clients", "conns", "deflating", "input_bytes", "outbox_bytes", "rooms"];
+const PRESENCE: [&str; 10] = [
+    "clients",
+    "conns",
+    "deflating",
+    "encrypted",
+    "handshakes",
+    "input_bytes",
+    "outbox_bytes",
+    "rooms",
+    "tls_conns",
+    "tls_held_bytes",
+];
 
 /// Dev mode on free loopback ports, two shards that share the machine with other tests, no timeout that a busy
 /// machine reaches, and a stop without delay.
@@ -142,6 +165,22 @@ impl TestServer {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect with TLS.
+    ///
+    /// # Panics
+    /// When the configuration has none.
+    pub fn tls_address(&self) -> SocketAddr {
+        *self.server().tls_addresses().first().expect("an address for TLS")
+    }
+
+    /// Reads the certificates and what else a reload applies again.
+    ///
+    /// # Errors
+    /// They cannot be used, and nothing has changed.
+    pub fn reload(&mut self, config: &Config) -> Result<(), MaterialError> {
+        self.server.as_mut().expect("the server runs until it is dropped").reload(config)
     }
 
     /// Where health and metrics are.
@@ -215,7 +254,7 @@ impl TestServer {
                 thread::sleep(POLL_INTERVAL);
             });
         }
-        Counts::new(&shards, &status.process, &status.auth)
+        Counts::new(&shards, status)
     }
 
     /// Waits until the counters are as `wanted`, and returns them.
@@ -346,12 +385,12 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 }
 
 /// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`,
-/// `auth_refused.<reason>`, and the process' own.
+/// `auth_refused.<reason>`, `refused_heads.<reason>`, and the process' own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
-    fn new(shards: &[Counters], process: &ProcessCounters, auth: &AuthStatus) -> Self {
+    fn new(shards: &[Counters], status: &Status) -> Self {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for shard in shards {
             for ((name, _), value) in Counters::FIELDS.iter().zip(shard.values()) {
@@ -365,8 +404,22 @@ impl Counts {
                 let name = format!("auth_refused.{}", reason.name());
                 *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
             }
+            for (reason, value) in shard.refused_heads() {
+                *counts.entry(format!("refused_heads.{reason}")).or_default() += value;
+            }
         }
-        for (name, counter) in process_counters(process).into_iter().chain(auth_counters(auth)) {
+        let tls = &status.tls;
+        for (name, counter) in [("tls_handshakes", &tls.handshakes), ("tls_resumed", &tls.resumed)] {
+            counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
+        }
+        counts.insert("tls_conns".to_owned(), tls.connections.load(Ordering::Relaxed));
+        counts.insert("tls_held_bytes".to_owned(), tls.held_bytes());
+        for failure in Failure::ALL {
+            counts.insert(format!("tls_failures.{}", failure.name()), tls.failures(failure));
+        }
+        for (name, counter) in
+            process_counters(&status.process).into_iter().chain(auth_counters(&status.auth))
+        {
             counts.insert(name.to_owned(), counter.load(Ordering::Relaxed));
         }
         Self(counts)
@@ -393,7 +446,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 16] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 19] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -407,6 +460,9 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         hooks_panicked,
         hooks_timed_out,
         accepts_shed,
+        accepts_delayed,
+        shed_memory,
+        shed_address,
         hand_offs_refused,
         shards_restarted,
         joins_refused_policy,
@@ -425,6 +481,9 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("hooks_panicked", hooks_panicked),
         ("hooks_timed_out", hooks_timed_out),
         ("accepts_shed", accepts_shed),
+        ("accepts_delayed", accepts_delayed),
+        ("shed_memory", shed_memory),
+        ("shed_address", shed_address),
         ("hand_offs_refused", hand_offs_refused),
         ("shards_restarted", shards_restarted),
         ("joins_refused_policy", joins_refused_policy),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
 use serde_json::json;
@@ -12,6 +13,7 @@ use shardcast_tests::http::{self, Http};
 use shardcast_tests::process::ScratchDir;
 use shardcast_tests::redis::RedisServer;
 use shardcast_tests::server::WS;
+use shardcast_tests::tls::{Authority, BOTH, Files, Kind, Pair};
 
 const ADMIN_OFF: [&str; 2] = ["--admin-listen", ""];
 
@@ -263,5 +265,54 @@ fn health_and_metrics_answer_on_the_admin_listener_only() {
             (404, &json!("URL NOT FOUND")),
             "{path}"
         );
+    }
+}
+
+#[test]
+fn certificates_are_checked_before_a_start_and_read_again_on_sighup() {
+    let authority = Authority::default();
+    let pair = authority.issue(Kind::Ecdsa, &["localhost"]);
+    let files = Files::new(&pair);
+    let config = format!(
+        "[server]\ntls_listen = \"127.0.0.1:0\"\n[tls]\ncertificate = {:?}\nkey = {:?}\n",
+        files.certificate(),
+        files.key()
+    );
+    let path = files.certificate().with_file_name("shardcast.toml");
+    fs::write(&path, &config).expect("writing a file");
+    let path = path.to_str().expect("a path in UTF-8");
+    let check = || binary::run(&["check", "--config", path, "--listen", "127.0.0.1:0"]);
+    assert!(check().status.success());
+    fs::set_permissions(files.key(), fs::Permissions::from_mode(0o644)).expect("permissions");
+    let warned = check();
+    assert!(warned.status.success() && String::from_utf8_lossy(&warned.stderr).contains("read by everyone"));
+
+    let mut server = Binary::start_with_file(&config, &["--dev"]);
+    let client = authority.client(BOTH);
+    let mut member = Client::connect_tls(server.tls_address(), WS, &client);
+    member.authenticate("t", "user");
+
+    let stranger = authority.issue(Kind::Ecdsa, &["localhost"]);
+    files.replace(&Pair { chain: pair.chain, key: stranger.key.clone() });
+    expect_failure(&check(), 1, &["cannot be used together"]);
+    let refused = binary::run(&["--dev", "--config", path, "--listen", "127.0.0.1:0", "--admin-listen", ""]);
+    expect_failure(&refused, 1, &["tls:", "cannot be used together"]);
+    server.signal(libc::SIGHUP);
+    server.wait_for_log("reload refused, everything stays as it was: tls:");
+    drop(Client::open_tls(server.tls_address(), &authority.client(BOTH)));
+
+    files.replace(&authority.issue(Kind::Expired, &["localhost"]));
+    expect_failure(&check(), 1, &["has expired"]);
+    files.replace(&stranger);
+    server.signal(libc::SIGHUP);
+    server.wait_for_log("certificates read again");
+    drop(Client::open_tls(server.tls_address(), &authority.client(BOTH)));
+    member.settle();
+    let mut admin = Http::connect(server.admin_address());
+    let metrics = String::from_utf8(admin.get("/metrics").body).expect("text");
+    for line in
+        ["shardcast_tls_certificate_expiry_seconds ", "shardcast_tls_failures_total{reason=\"version\"} 0"]
+    {
+        assert!(metrics.contains(line), "no {line:?} in {metrics}");
     }
 }

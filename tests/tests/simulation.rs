@@ -68,9 +68,9 @@ fn every_seed_agrees_with_the_model() {
     for name in [
         "shed_full",
         "handed_off",
-        "refused_heads",
         "handshake_timeouts",
         "auth_failed",
+        "messages_encrypted",
         "auth_expired",
         "auth_timeouts",
         "heartbeat_timeouts",
@@ -95,6 +95,7 @@ fn every_seed_agrees_with_the_model() {
         assert!(sum.counter(name) > 0, "{name} never happened in {seeds} seeds");
     }
     assert!(sum.auth_refused > 0 && sum.letters_refused > 0 && sum.frames_heard > sum.seeds);
+    assert!(sum.refused_heads > 0, "no head was ever refused");
 }
 
 #[test]

@@ -19,8 +19,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::config::{ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Loaded};
 use crate::doctor;
+use crate::tls::material::{self, Concern};
 use args::ConfigArgs;
 use emit::{EmitArgs, EmitError};
 use terminal::{Terminal, print};
@@ -88,9 +89,10 @@ Examples:
 
 const DOCTOR_ABOUT: &str = "\
 Examine this machine and say what to change before it serves many connections: io_uring, open files, listen queues,
-port ranges, TCP memory, cores, memory, Redis.
+port ranges, TCP memory, cores, memory, Redis. Say what of the configuration is risky: dev mode, keys, listeners,
+rooms, secrets, the user and core dumps.
 
-Every line is ok, warn or fail; exit code 1 when one fails.";
+Every line is ok, warn or fail. Exit code 0 when none fails, 1 when one does, 2 on wrong usage.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -130,7 +132,7 @@ pub enum Command {
     /// Send the application one webhook, and show what its answer comes to
     #[command(long_about = webhook::LONG_ABOUT, after_help = webhook::EXAMPLES)]
     TestWebhook(TestWebhookArgs),
-    /// Examine this machine: io_uring, limits, kernel settings, memory, Redis
+    /// Examine this machine and the risks of the configuration
     #[command(long_about = DOCTOR_ABOUT, after_help = DOCTOR_EXAMPLES)]
     Doctor(doctor::DoctorArgs),
     /// Print the version, the target and which I/O drivers work here
@@ -208,6 +210,9 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
         Command::Check => match sources.load() {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(|warning| terminal.warning(warning));
+                for concern in examine_tls(&loaded.config, terminal)? {
+                    terminal.warning(&format!("tls: {concern}; {}", concern.advice()));
+                }
                 print(&pages::summary(&loaded))?;
             }
             Err(error) => {
@@ -243,6 +248,14 @@ pub fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Box<Loaded>>, CliErro
         Command::Version => print(&pages::version())?,
     }
     Ok(None)
+}
+
+/// Reads the certificates, as a server that starts does, and returns what should be seen to.
+fn examine_tls(config: &Config, terminal: &Terminal) -> Result<Vec<Concern>, CliError> {
+    material::examine(config).map_err(|error| {
+        terminal.error(&error);
+        CliError::Fault
+    })
 }
 
 /// Prints what clap has to say: help and version to standard output, errors to standard error.

@@ -1,4 +1,4 @@
-//! `shardcast doctor`: is this machine fit for the configuration, and what to change.
+//! `shardcast doctor`: is this machine fit for the configuration, is the configuration risky, and what to change.
 //!
 //! Checks read `/proc`, `/sys` and the configuration and judge; the judging is pure so that it can be tested with
 //! machines that are not at hand. Nothing is changed. Invariant: a finding that is not ok says what to do.
@@ -7,7 +7,8 @@ mod kernel;
 mod network;
 mod process;
 pub mod ring;
-mod system;
+mod security;
+pub(crate) mod system;
 
 use std::fmt::Write as _;
 
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::cli::terminal::{Colour, paint};
 use crate::config::{Config, ConfigError, Machine, Sources};
+use crate::tls::material::{self, Concern};
 use ring::Ring;
 use system::System;
 
@@ -33,9 +35,9 @@ pub struct DoctorArgs {
 pub enum Status {
     /// As it should be.
     Ok,
-    /// Works, and costs something under load.
+    /// Works, and costs something under load or is a risk.
     Warn,
-    /// Does not work with this configuration.
+    /// Does not work with this configuration, or lets everyone in.
     Fail,
 }
 
@@ -93,11 +95,14 @@ struct Patient<'a> {
 pub fn examine(sources: &Sources) -> Report {
     let loaded = sources.load();
     let config = loaded.as_ref().map_or_else(|_| Config::default(), |loaded| loaded.config.clone());
+    let system = System::here();
     let patient =
-        Patient { system: &System::here(), config: &config, machine: &sources.machine, ring: &ring::probe() };
+        Patient { system: &system, config: &config, machine: &sources.machine, ring: &ring::probe() };
     let mut findings = vec![configuration(loaded.as_ref().err())];
     findings.extend(patient.findings());
+    findings.extend(security::findings(&system, &config, loaded.as_ref().ok()));
     findings.extend(network::listeners(&config));
+    findings.extend(tls(&config));
     findings.extend(network::redis(&config));
     Report::new(findings)
 }
@@ -109,6 +114,26 @@ fn configuration(error: Option<&ConfigError>) -> Finding {
             let count = error.problems.len();
             let found = format!("wrong in {count} places; the defaults are examined instead");
             Finding::fail("configuration", found, "see: shardcast check")
+        }
+    }
+}
+
+/// Reads the certificates.
+fn tls(config: &Config) -> Vec<Finding> {
+    const CHECK: &str = "tls";
+    if config.server.tls_listen.is_empty() {
+        return Vec::new();
+    }
+    match material::examine(config) {
+        Err(error) => {
+            vec![Finding::fail(CHECK, error.to_string(), "put a valid certificate with its key there")]
+        }
+        Ok(concerns) if concerns.is_empty() => {
+            vec![Finding::ok(CHECK, "each certificate is valid, and its key is its own and private")]
+        }
+        Ok(concerns) => {
+            let finding = |concern: &Concern| Finding::warn(CHECK, concern.to_string(), concern.advice());
+            concerns.iter().map(finding).collect()
         }
     }
 }

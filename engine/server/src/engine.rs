@@ -12,6 +12,7 @@ use shardcast_wire::close;
 use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
 use tokio::sync::oneshot;
 
+use crate::audit::Audit;
 use crate::redis::{PublishOutcome, RedisHandle};
 use crate::router::{Batch, Publication, Routed, Router, Target};
 use crate::status::Status;
@@ -28,6 +29,7 @@ pub struct Engine {
     redis: Option<RedisHandle>,
     queries: Queries,
     status: Arc<Status>,
+    audit: Audit,
 }
 
 /// One message of a backend.
@@ -67,7 +69,18 @@ impl Engine {
         redis: Option<RedisHandle>,
         status: Arc<Status>,
     ) -> Self {
-        Self { server_id, ignis_mount, router, redis, queries: Queries::default(), status }
+        let (queries, audit) = (Queries::default(), Audit::default());
+        Self { server_id, ignis_mount, router, redis, queries, status, audit }
+    }
+
+    /// The same with an audit log.
+    pub fn audited(self, audit: Audit) -> Self {
+        Self { audit, ..self }
+    }
+
+    /// Where refusals and what operators do are recorded.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// This process among others on the same Redis: a UUID made at start.

@@ -4,7 +4,9 @@
 //! [`threads`] is the page where all threads and queues are wired.
 #![warn(unreachable_pub)]
 
+pub mod admission;
 pub mod application;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod compression;
@@ -19,9 +21,11 @@ pub mod logs;
 pub mod mailbox;
 pub mod outbound;
 pub mod policy;
+mod pressure;
 pub mod redis;
 pub mod router;
 pub mod serve;
 pub mod status;
 pub mod threads;
+pub mod tls;
 pub mod webhooks;

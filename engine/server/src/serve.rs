@@ -1,15 +1,20 @@
 //! `shardcast serve`: the process from start to the last connection.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::application::Application;
+use crate::audit;
 use crate::config::{Config, Dialect, Loaded};
 use crate::driver::files;
-use crate::logs::{self, LogLevelHandle};
+use crate::logs::{self, Logs};
 use crate::outbound::post::OutboundError;
 use crate::threads::{Server, StartError};
+
+/// How often the log says what it left out.
+const SUPPRESSED_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why `serve` ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +32,7 @@ pub enum ServeError {
 
 /// Runs until SIGTERM or SIGINT has drained the process. SIGHUP reloads the configuration.
 pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
-    let log_level = logs::init(&loaded.config.server);
+    let logs = logs::init(&loaded.config.server);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -41,7 +46,7 @@ pub fn serve(loaded: Loaded) -> Result<(), ServeError> {
     let application = Application::new(&loaded.config)?;
     let server = Server::start(&loaded.config, application.hooks())?;
     announce(&server, &loaded.config);
-    runtime.block_on(obey(signals, server, loaded, &application, &log_level));
+    runtime.block_on(obey(signals, server, loaded, &application, &logs));
     Ok(())
 }
 
@@ -50,12 +55,21 @@ async fn obey(
     mut server: Server,
     mut loaded: Loaded,
     application: &Application,
-    log_level: &LogLevelHandle,
+    logs: &Logs,
 ) {
-    while signals.next().await == Asked::Reload {
-        reload(&mut server, &mut loaded, application, log_level);
+    let mut suppressed = tokio::time::interval(SUPPRESSED_INTERVAL);
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Reload => reload(&mut server, &mut loaded, application, logs),
+                Asked::Stop => break,
+            },
+            _ = suppressed.tick() => logs.tell_suppressed(),
+        }
     }
+    logs.tell_suppressed();
     tracing::info!(period = ?loaded.config.server.drain_period, "draining; a second signal ends at once");
+    let audit = server.engine().audit().clone();
     let ended = tokio::task::spawn_blocking(|| {
         server.drain();
         server.join();
@@ -64,6 +78,7 @@ async fn obey(
         _ = ended => tracing::info!("drained"),
         () = async { while signals.next().await != Asked::Stop {} } => {
             tracing::warn!("second signal: ending at once");
+            audit.finish(true);
             std::process::exit(1);
         }
     }
@@ -103,20 +118,36 @@ impl Signals {
 }
 
 /// Applies what of the configuration can change at run time; a broken one changes nothing.
-fn reload(server: &mut Server, loaded: &mut Loaded, application: &Application, log_level: &LogLevelHandle) {
+fn reload(server: &mut Server, loaded: &mut Loaded, application: &Application, logs: &Logs) {
     match loaded.reload() {
-        Err(error) => tracing::error!("reload refused, everything stays as it was: {error}"),
+        Err(error) => {
+            let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
+            reload_refused(server, &loaded.config, &problems);
+        }
         Ok(reload) => {
+            if let Err(error) = server.reload(&reload.merged.config) {
+                return reload_refused(server, &loaded.config, &[format!("tls: {error}")]);
+            }
             *loaded = reload.merged;
             application.reload(&loaded.config);
-            server.reload(&loaded.config);
-            log_level.set(loaded.config.server.log_level);
+            let reloaded = || audit::Event::reloaded(&reload.applied, &reload.ignored);
+            server.engine().audit().record(audit::Kind::Reload, reloaded);
+            logs.set_level(loaded.config.server.log_level);
             tracing::info!(applied = ?reload.applied, "configuration reloaded");
             if !reload.ignored.is_empty() {
                 tracing::warn!(keys = ?reload.ignored, "these keys changed but need a restart");
             }
         }
     }
+}
+
+fn reload_refused(server: &Server, config: &Config, problems: &[String]) {
+    tracing::error!(problems = problems.len(), "reload refused, everything stays as it was");
+    problems.iter().for_each(|problem| tracing::error!("{problem}"));
+    let audit = server.engine().audit();
+    audit.record(audit::Kind::Reload, || audit::Event::reload_refused(problems.len()));
+    // Whoever rotates logs sends the same signal.
+    audit.reload(&config.audit);
 }
 
 /// Says where the server is and how to use it.
@@ -129,18 +160,21 @@ fn announce(server: &Server, config: &Config) {
         "shardcast {} is up",
         env!("CARGO_PKG_VERSION")
     );
-    let Some(address) = server.addresses().first() else { return };
+    let plain = server.addresses().first().map(|address| ("ws", address));
+    let secure = server.tls_addresses().first().map(|address| ("wss", address));
     for mount in &config.mounts {
         let name = match mount.dialect {
             Dialect::Ignis => "ignis",
             Dialect::Echo => "echo",
         };
-        tracing::info!("{name} on ws://{address}{}", mount.path);
+        for (scheme, address) in plain.iter().chain(&secure) {
+            tracing::info!("{name} on {scheme}://{address}{}", mount.path);
+        }
     }
     if let Some(admin) = server.admin_address() {
         tracing::info!("health and metrics on http://{admin}/");
     }
-    if config.auth.dev {
+    if let (true, Some((_, address))) = (config.auth.dev, plain) {
         eprint!("{}", try_it(&address.to_string(), config));
     }
 }

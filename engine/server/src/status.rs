@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use shardcast_shard::Counters;
 
+use crate::tls::counters::TlsCounters;
 use crate::webhooks::figures::Figures;
 
 /// Counters outside the shards.
@@ -34,6 +35,12 @@ pub struct ProcessCounters {
     pub hooks_timed_out: AtomicU64,
     /// Connections refused because the process had no file descriptor or memory left.
     pub accepts_shed: AtomicU64,
+    /// Times that accepting waited because of accepts_per_second_max.
+    pub accepts_delayed: AtomicU64,
+    /// Connections refused because the process takes memory_bytes_max.
+    pub shed_memory: AtomicU64,
+    /// Connections refused at accept because their address holds connections_per_address_max.
+    pub shed_address: AtomicU64,
     /// Connections given to the control plane that it could not take.
     pub hand_offs_refused: AtomicU64,
     /// Shards restarted after a panic.
@@ -94,6 +101,8 @@ pub struct Status {
     pub io_driver: &'static str,
     /// Outside the shards.
     pub process: ProcessCounters,
+    /// TLS, over all shards.
+    pub tls: Arc<TlsCounters>,
     /// Of authentication.
     pub auth: Arc<AuthStatus>,
     /// By shard.
@@ -102,6 +111,10 @@ pub struct Status {
     pub webhooks: Option<Arc<Figures>>,
     /// A stop was asked for.
     pub draining: AtomicBool,
+    /// Memory of the process from which on new connections are shed, bytes; 0 is none.
+    pub memory_bytes_max: AtomicU64,
+    /// The process takes that much.
+    pub memory_pressure: AtomicBool,
 }
 
 impl Status {
@@ -111,10 +124,13 @@ impl Status {
             started,
             io_driver,
             process: ProcessCounters::default(),
+            tls: Arc::default(),
             auth: Arc::default(),
             shards: (0..shard_count).map(|_| ShardStatus::default()).collect(),
             webhooks: None,
             draining: AtomicBool::new(false),
+            memory_bytes_max: AtomicU64::new(0),
+            memory_pressure: AtomicBool::new(false),
         }
     }
 

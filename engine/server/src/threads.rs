@@ -20,6 +20,9 @@
 //!                    │tokio      │      (bounded)
 //!                    └───────────┘ only with webhooks
 //! ```
+//!
+//! With `audit.file` there is one more, `sc-audit`: everyone above puts events into its bounded queue, and it
+//! answers nobody.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -28,11 +31,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shardcast_shard::{Dialect, IgnisSettings, Mail, Mount, MountId, ShardConfig, ShardId, SlowConsumer};
+use shardcast_shard::rates::{Rate, RateLimits, Rates};
+use shardcast_shard::{
+    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
+    ShardId, SlowConsumer,
+};
+use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
+use crate::admission::{Admission, addresses};
+use crate::audit::{self, Audit, AuditError};
 use crate::compression::Compression;
 use crate::config::{self, Config, Machine};
 use crate::control::{self, Settings};
@@ -41,9 +51,12 @@ use crate::driver::{Ending, IoDriver, Later, ShardThread, listener};
 use crate::engine::Engine;
 use crate::hooks::{Background, Hooks};
 use crate::mailbox::{MailReceiver, MailSender, mailbox};
+use crate::pressure;
 use crate::redis;
 use crate::router::Router;
 use crate::status::Status;
+use crate::tls::Acceptor;
+use crate::tls::material::MaterialError;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
@@ -73,9 +86,15 @@ pub enum StartError {
         "server.io is \"uring\", but io_uring is not usable here: {0}; run `shardcast doctor`, or set server.io = \"auto\""
     )]
     NoUring(io::Error),
+    /// A certificate or key cannot be used.
+    #[error("tls: {0}")]
+    Tls(#[from] MaterialError),
     /// The Redis settings make no sense.
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The kernel gives no threads, rings or descriptors.
     #[error("cannot start {what}: {source}")]
     Resources {
@@ -100,6 +119,8 @@ pub struct Server {
     engine: Arc<Engine>,
     control: Arc<Settings>,
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
+    tls: Option<Arc<Acceptor>>,
     admin_address: Option<SocketAddr>,
     listeners: Vec<TcpListener>,
     shards: Vec<JoinHandle<()>>,
@@ -123,9 +144,13 @@ impl Server {
         status.auth = hooks.status().unwrap_or_default();
         status.webhooks = hooks.webhooks();
         let status = Arc::new(status);
+        status.memory_bytes_max.store(pressure::bytes_max(&config.limits).unwrap_or(0), Ordering::Release);
         let shard_config = Arc::new(shard_config(config, &machine, shard_count, hooks.as_ref()));
-        let listeners = bind_all(&config.server.listen, shard_count)?;
-        let addresses = listeners[0].iter().filter_map(|l| l.local_addr().ok()).collect();
+        let tls = acceptor(config, &status)?;
+        let listeners = bind_all(&config.server.listen, "server.listen", shard_count)?;
+        let tls_listeners = bind_all(&config.server.tls_listen, "server.tls_listen", shard_count)?;
+        let [addresses, tls_addresses] = [&listeners, &tls_listeners]
+            .map(|sets| sets[0].iter().filter_map(|l| l.local_addr().ok()).collect());
         let (admin, admin_address) = bind_admin(config.admin.listen)?;
 
         let (senders, receivers) = mailboxes(shard_count, config.limits.mailbox_max)?;
@@ -134,6 +159,7 @@ impl Server {
         let router = Arc::new(router.compressing(compression(config)));
         let (stop, stopped) = watch::channel(false);
         let server_id = uuid::Uuid::new_v4().to_string();
+        let audit = Audit::start(config, &server_id)?;
         let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
         let ignis = ignis.map(|index| MountId(index as u8));
         let (redis, redis_thread) = match (&config.redis.url, ignis) {
@@ -150,7 +176,7 @@ impl Server {
             }
             _ => (None, None),
         };
-        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status));
+        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status).audited(audit));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let auth = auth_threads(config, &machine)?;
@@ -158,24 +184,29 @@ impl Server {
         if let Some(background) = hooks.background() {
             auth.spawn(background);
         }
+        let admission = Arc::new(admission(config, &shard_config));
         let control = Arc::new(Settings::new(config));
         let control_thread = {
             let serve = control::serve(engine.clone(), control.clone(), handed_off, admin, stopped.clone());
-            spawn("sc-control", move || run_control(serve, auth))?
+            let pressure = pressure::watch(engine.status().clone());
+            spawn("sc-control", move || run_control(serve, auth, pressure))?
         };
         let worker = hooks.worker(stopped);
         let hooks_thread = worker.map(|work| spawn("sc-hooks", move || run_worker(work))).transpose()?;
-        let starters = listeners.iter().zip(receivers).zip(senders).enumerate();
+        let starters = listeners.iter().zip(&tls_listeners).zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
-        for (index, ((own, mail), home)) in starters {
+        for (index, (((own, own_tls), mail), home)) in starters {
             let thread = ShardThread {
                 id: ShardId(index as u8),
                 config: shard_config.clone(),
                 listeners: clone_all(own)?,
+                tls_listeners: clone_all(own_tls)?,
+                tls: tls.clone(),
                 mail,
                 home,
                 engine: engine.clone(),
+                admission: admission.clone(),
                 hooks: hooks.clone(),
                 later: later.clone(),
                 hand_offs: hand_offs.clone(),
@@ -190,12 +221,15 @@ impl Server {
             let up = started.recv().map_err(|_| io::Error::other("a shard died while starting"));
             up.and_then(|up| up).map_err(|source| StartError::Resources { what: "a shard", source })?;
         }
+        record_start(&engine, config);
         Ok(Self {
             engine,
             control,
             addresses,
+            tls_addresses,
+            tls,
             admin_address,
-            listeners: listeners.into_iter().flatten().collect(),
+            listeners: listeners.into_iter().chain(tls_listeners).flatten().collect(),
             shards,
             control_thread,
             redis_thread,
@@ -215,15 +249,29 @@ impl Server {
         &self.addresses
     }
 
+    /// Where clients connect with TLS; ports are the real ones.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
+    }
+
     /// Where health and metrics are.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// Applies what a reload can change outside the hooks: API keys, dev mode, the drain period.
-    pub fn reload(&mut self, config: &Config) {
+    /// Applies what a reload can change outside the hooks: certificates, API keys, dev mode, the drain period, what the
+    /// audit log records; and opens the audit log again.
+    ///
+    /// # Errors
+    /// A certificate cannot be used; nothing has changed.
+    pub fn reload(&mut self, config: &Config) -> Result<(), MaterialError> {
+        if let Some(tls) = &self.tls {
+            tls.reload(&config.tls)?;
+        }
         self.control.reload(config);
+        self.engine.audit().reload(&config.audit);
         self.drain_period = config.server.drain_period;
+        Ok(())
     }
 
     /// Stops accepting, turns readiness red and closes the connections with "come back" spread over the
@@ -236,6 +284,7 @@ impl Server {
             drop(socket2::SockRef::from(listener).shutdown(std::net::Shutdown::Both));
         }
         let period_ms = self.drain_period.as_millis() as u64;
+        self.engine.audit().record(audit::Kind::Drain, || audit::Event::Drain { period_ms });
         for (shard, thread) in self.engine.router().shards().iter().zip(&self.shards) {
             while !shard.post(Mail::Drain { period_ms }) && !thread.is_finished() {
                 std::thread::sleep(DRAIN_RETRY);
@@ -253,7 +302,22 @@ impl Server {
         for thread in [self.redis_thread, self.hooks_thread].into_iter().flatten() {
             drop(thread.join());
         }
+        self.engine.audit().finish(false);
     }
+}
+
+fn record_start(engine: &Engine, config: &Config) {
+    let (version, io) = (env!("CARGO_PKG_VERSION"), engine.status().io_driver);
+    let start = || audit::Event::Start { version, io, dev: config.auth.dev };
+    engine.audit().record(audit::Kind::Start, start);
+}
+
+fn acceptor(config: &Config, status: &Status) -> Result<Option<Arc<Acceptor>>, MaterialError> {
+    if config.server.tls_listen.is_empty() {
+        return Ok(None);
+    }
+    let held_bytes_max = config.limits.input_bytes_total_max;
+    Acceptor::new(&config.tls, held_bytes_max, status.tls.clone()).map(|acceptor| Some(Arc::new(acceptor)))
 }
 
 fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {
@@ -270,9 +334,12 @@ fn choose_io(wanted: config::IoDriver) -> Result<IoDriver, StartError> {
 
 /// One set of listeners a shard. The first bind of an address is exclusive for a moment, because the
 /// kernel would let a second process of the same user share a port by mistake.
-fn bind_all(addresses: &[SocketAddr], shard_count: usize) -> Result<Vec<Vec<TcpListener>>, StartError> {
-    let listen =
-        |address: SocketAddr| move |source| StartError::Listen { address, key: "server.listen", source };
+fn bind_all(
+    addresses: &[SocketAddr],
+    key: &'static str,
+    shard_count: usize,
+) -> Result<Vec<Vec<TcpListener>>, StartError> {
+    let listen = |address: SocketAddr| move |source| StartError::Listen { address, key, source };
     let mut sets: Vec<Vec<TcpListener>> = (0..shard_count).map(|_| Vec::new()).collect();
     for &wanted in addresses {
         if wanted.port() != 0 {
@@ -354,11 +421,19 @@ fn auth_threads(config: &Config, machine: &Machine) -> Result<Runtime, StartErro
     builder.build().map_err(|source| StartError::Resources { what: "the threads for authentication", source })
 }
 
-/// The control thread. It ends last of those that take part in answers, and lets go of the `sc-auth` threads.
-fn run_control(serve: impl Future<Output = ()>, auth: Runtime) {
+/// The control thread: HTTP, and a look at the memory now and then. It ends last of those that take part in answers, and
+/// lets go of the `sc-auth` threads.
+fn run_control(
+    serve: impl Future<Output = ()>,
+    auth: Runtime,
+    pressure: impl Future<Output = ()> + Send + 'static,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the kernel gives an epoll descriptor");
-    runtime.block_on(serve);
+    runtime.block_on(async move {
+        tokio::spawn(pressure);
+        serve.await;
+    });
     auth.shutdown_background();
 }
 
@@ -375,10 +450,13 @@ fn run_worker(work: Background) {
 fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn Hooks) -> ShardConfig {
     let limits = &config.limits;
     // The kernel spreads connections by hash, so a shard gets some more than its share.
-    let conns = config.connections_max(machine);
-    let conns_max = if shards == 1 { conns } else { conns.div_ceil(shards) * 5 / 4 };
+    let share = |count: usize| {
+        let share = if shards == 1 { count } else { count.div_ceil(shards) * 5 / 4 };
+        u32::try_from(share).unwrap_or(u32::MAX)
+    };
     ShardConfig {
-        conns_max: u32::try_from(conns_max).unwrap_or(u32::MAX),
+        conns_max: share(config.connections_max(machine)),
+        handshakes_max: share(config.handshakes_max(machine)),
         outbox_bytes_total_max: limits.outbox_bytes_total_max / shards,
         input_bytes_total_max: limits.input_bytes_total_max / shards,
         rooms_per_conn_max: limits.rooms_per_connection_max,
@@ -387,13 +465,55 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         handshake_timeout_ms: config.server.handshake_timeout.as_millis() as u64,
         close_timeout_ms: config.server.close_timeout.as_millis() as u64,
         head: http::HeadLimits { head_bytes_max: config.server.head_bytes_max, ..Default::default() },
+        addresses: addresses(config),
+        counts_addresses: limits.connections_per_address_max.is_some(),
+        rates: rates(&config.rates),
         mounts: config.mounts.iter().map(|m| mount(m, hooks)).collect(),
     }
+}
+
+fn rates(rates: &config::Rates) -> RateLimits {
+    let rate = |rate: Option<config::Rate>| {
+        rate.map(|rate| Rate::new(rate.amount as u64, rate.period, rate.burst.unwrap_or(rate.amount) as u64))
+    };
+    let scope =
+        |messages, bytes, joins| Rates { messages: rate(messages), bytes: rate(bytes), joins: rate(joins) };
+    RateLimits {
+        connection: scope(rates.connection_messages, rates.connection_bytes, rates.connection_joins),
+        user: scope(rates.user_messages, rates.user_bytes, rates.user_joins),
+        address: scope(rates.address_messages, rates.address_bytes, rates.address_joins),
+        refusals_max: u32::try_from(rates.refusals_max).unwrap_or(u32::MAX),
+    }
+}
+
+fn admission(config: &Config, shard: &ShardConfig) -> Admission {
+    Admission::new(
+        shard.addresses.clone(),
+        config.limits.connections_per_address_max,
+        config.limits.connections_per_user_max,
+        config.server.accepts_per_second_max,
+    )
 }
 
 fn compression(config: &Config) -> Compression {
     let least = |mount: &config::Mount| mount.compression.then_some(mount.compression_bytes_min);
     Compression::new(config.mounts.iter().map(least).collect())
+}
+
+fn encryption(mount: &config::Mount) -> Encryption {
+    Encryption {
+        mode: match mount.encryption {
+            config::Encryption::Off => EncryptionMode::Off,
+            config::Encryption::Optional => EncryptionMode::Optional,
+            config::Encryption::Required => EncryptionMode::Required,
+        },
+        inbound: match mount.encryption_inbound {
+            config::EncryptionInbound::Off => InboundEncryption::Off,
+            config::EncryptionInbound::Accepted => InboundEncryption::Accepted,
+            config::EncryptionInbound::Required => InboundEncryption::Required,
+        },
+        hkdf_info: mount.hkdf_info.as_str().into(),
+    }
 }
 
 fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
@@ -407,11 +527,13 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
             heartbeat_timeout_ms: ms(mount.heartbeat_timeout),
             forward_messages: hooks.wants_messages(),
             tell_lifecycle: hooks.wants_lifecycle(),
+            encryption: encryption(mount),
         }),
     };
     Mount {
         path: mount.path.clone(),
         dialect,
+        origins: Origins { allowed: mount.origins.clone(), required: mount.origin_required },
         compression: mount.compression,
         messages: message::Limits {
             message_bytes_max: mount.message_bytes_max,

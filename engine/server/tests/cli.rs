@@ -181,3 +181,106 @@ fn emit_refuses_data_that_is_not_json() {
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(err.starts_with("error: the data is not JSON"), "{err}");
 }
+
+/// What `token` prints for these arguments, with this standard input.
+fn token(directory: &Path, args: &[&str], input: &str) -> (Option<i32>, String, String) {
+    fs::write(directory.join("input"), input).expect("the file can be written");
+    let file = fs::File::open(directory.join("input")).expect("it was written");
+    let mut command = shardcast(directory, &[&["token"], args].concat());
+    command.stdin(Stdio::from(file));
+    run(command)
+}
+
+#[test]
+fn a_token_is_made_and_checked_with_the_secret_of_the_configuration() {
+    let here = directory("token-secret");
+    let config = "[[auth.jwt.keys]]\nsecret = \"0123456789abcdef0123456789abcdef\"\nkid = \"k\"\n\
+                  [[auth.rules]]\nrooms = [\"user:{user}\"]\n";
+    fs::write(here.join("shardcast.toml"), config).expect("the file can be written");
+    let args = ["make", "--sub", "u1", "--role", "admin", "--tenant", "acme", "--claim", "plan=\"pro\""];
+    let (code, made, err) = token(&here, &args, "");
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+
+    let (code, out, err) = token(&here, &["check", "-", "--room", "user:u1"], &made);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    for expected in [
+        "accepted   signed with auth.jwt.keys.0, kid \"k\" (HS256)\n",
+        "\nuser       \"u1\"\n",
+        "\ntenant     acme\n",
+        "\nroles      admin\n",
+        "\"plan\":\"pro\"",
+        "room       \"user:u1\": may join, auth.rules.0 decides (allow)\n",
+    ] {
+        assert!(out.contains(expected), "{expected} in {out}");
+    }
+    let (code, out, _) = token(&here, &["check", "-", "--room", "user:u2"], &made);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("room       \"user:u2\": may not join, nothing allows it\n"), "{out}");
+
+    let (_, old, _) = token(&here, &["make", "--sub", "u1", "--expires", "0s"], "");
+    let (code, out, _) = token(&here, &["check", old.trim(), "--set", "auth.jwt.leeway=0s"], "");
+    assert_eq!(code, Some(1));
+    assert!(out.starts_with("refused    token_expired: it expired "), "{out}");
+    let (code, out, _) = token(&here, &["check", "a.b.c"], "");
+    assert!(code == Some(1) && out.starts_with("refused    token_malformed: "), "{out}");
+}
+
+#[test]
+fn a_token_is_made_with_a_fresh_key_and_checked_with_what_is_said_about_it() {
+    for algorithm in ["HS512", "RS256", "PS384", "ES256", "ES384", "EdDSA"] {
+        let here = directory(&format!("token-{algorithm}"));
+        let args = ["make", "--new-key", "key", "--alg", algorithm, "--sub", "42", "--numeric", "--kid", "k"];
+        let (code, made, advice) = token(&here, &args, "");
+        assert_eq!(code, Some(0), "{advice}");
+        let (_, config) = advice.split_once("\n\n").expect("text and configuration");
+        fs::write(here.join("shardcast.toml"), config).expect("the file can be written");
+        let (code, out, err) = token(&here, &["check", "-"], &made);
+        assert_eq!(code, Some(0), "{algorithm}: {out}{err}");
+        assert!(out.contains(&format!("({algorithm})")) && out.contains("user       42\n"), "{out}");
+
+        let (code, again, err) =
+            token(&here, &["make", "--key", "key", "--alg", algorithm, "--kid", "k"], "");
+        assert_eq!(code, Some(0), "{err}");
+        assert_eq!(token(&here, &["check", again.trim()], "").0, Some(0), "{algorithm}");
+        let (code, _, err) = token(&here, &args, "");
+        assert!(code == Some(1) && err.contains("cannot write the key to key"), "{err}");
+    }
+}
+
+#[test]
+fn token_make_says_what_it_lacks() {
+    let here = directory("token-lacks");
+    let cases: [(&[&str], &str); 5] = [
+        (&["make", "--sub", "u1"], "no key to sign with"),
+        (&["make", "--new-key", "k1", "--alg", "HS255"], "did you mean \"HS256\"?"),
+        (&["make", "--new-key", "k2", "--claim", "plan=pro"], "--claim takes name=JSON"),
+        (&["make", "--new-key", "k3", "--room", "chat"], "--room needs a claim to stand in"),
+        (&["make", "--new-key", "k4", "--expires", "soon"], "--expires takes a duration"),
+    ];
+    for (args, expected) in cases {
+        let (code, out, err) = token(&here, args, "");
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{args:?}: {err}");
+        assert!(err.contains(expected), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn check_says_which_key_cannot_be_used_and_why() {
+    let here = directory("check-keys");
+    fs::write(here.join("key.pem"), "nonsense").expect("the file can be written");
+    let config = "[[auth.jwt.keys]]\npublic_key_file = \"key.pem\"\n[[auth.jwt.keys]]\nsecret = \"short\"\n\
+                  [[auth.jwt.keys]]\nsecret_file = \"missing\"\n\
+                  [[auth.jwt.jwks]]\nurl = \"http://id.example/keys\"\nissuer = \"x\"\n";
+    fs::write(here.join("shardcast.toml"), config).expect("the file can be written");
+    let (code, _, err) = run(shardcast(&here, &["check"]));
+    assert_eq!(code, Some(1));
+    for expected in [
+        "shardcast.toml:2: auth.jwt.keys.0.public_key_file: key.pem: is not in PEM",
+        "shardcast.toml:4: auth.jwt.keys.1.secret: the secret has 5 bytes",
+        "shardcast.toml:6: auth.jwt.keys.2.secret_file: cannot read missing: ",
+        "shardcast.toml:8: auth.jwt.jwks.0.url: \"http://id.example/keys\": it is plain http:",
+    ] {
+        assert!(err.contains(expected), "{expected} in {err}");
+    }
+    assert!(!err.contains("\"short\"") && !err.contains(" short"), "{err}");
+}

@@ -58,12 +58,22 @@ pub enum Step {
 /// Whether a frame may be refused by a full outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
-    /// A message; the slow-consumer policy applies.
+    /// A message; the slow-consumer policy applies. Encrypted connections get it encrypted.
     Message,
+    /// A message for one connection that is written as it is: what a client is told until it has its key, and what
+    /// is encrypted already. The slow-consumer policy applies.
+    Verbatim,
     /// Pongs, pings, closes, refusals of a request: never refused.
     Control,
     /// The answer to an upgrade: never refused, and no pong overtakes it.
     Answer,
+}
+
+impl FrameKind {
+    /// Whether it is a message.
+    pub fn is_message(self) -> bool {
+        matches!(self, Self::Message | Self::Verbatim)
+    }
 }
 
 /// The bytes of some frames, in order. Shared by every connection that gets exactly these.
@@ -86,7 +96,12 @@ impl Burst {
 
     /// How many of the frames are messages.
     pub fn message_count(&self) -> usize {
-        self.frames.iter().filter(|(_, kind)| *kind == FrameKind::Message).count()
+        self.message_count_from(0)
+    }
+
+    /// How many of the frames that end after byte `at` are messages.
+    pub fn message_count_from(&self, at: u32) -> usize {
+        self.frames[self.frame_at(at)..].iter().filter(|(_, kind)| kind.is_message()).count()
     }
 
     /// Index of the first frame that ends after byte `at`.
@@ -102,7 +117,7 @@ impl Burst {
     /// Whether any of the bytes from `from` up to `to` belong to a message.
     pub fn has_message_within(&self, from: u32, to: u32) -> bool {
         let frames = (self.frame_at(from)..self.frames.len()).take_while(|&index| self.start_of(index) < to);
-        from < to && frames.into_iter().any(|index| self.frames[index].1 == FrameKind::Message)
+        from < to && frames.into_iter().any(|index| self.frames[index].1.is_message())
     }
 }
 

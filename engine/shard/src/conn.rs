@@ -6,13 +6,15 @@
 
 use std::net::IpAddr;
 
-use shardcast_wire::ignis::ClientId;
+use shardcast_wire::http::Upgrade;
+use shardcast_wire::ignis::{Cipher, ClientId};
 use shardcast_wire::message::Assembler;
 
 use crate::burst::{PathIndex, ROOT};
 use crate::event::{Identity, Now};
 use crate::ids::{ConnId, MountId};
 use crate::outbox::Outbox;
+use crate::rates::ConnRates;
 use crate::rooms::Membership;
 use crate::timers::UNARMED;
 
@@ -50,7 +52,7 @@ pub enum Auth {
 pub struct Conn {
     /// Its id, given at accept.
     pub client_id: ClientId,
-    /// Where it comes from.
+    /// Where it comes from: the peer, or whom a proxy spoke for.
     pub address: IpAddr,
     /// What authentication said.
     pub identity: Identity,
@@ -60,6 +62,10 @@ pub struct Conn {
     pub head: Option<Box<HeadBuffer>>,
     /// What the socket has not taken.
     pub outbox: Option<Box<Outbox>>,
+    /// What it has sent of late, where there are rates.
+    pub rates: Option<Box<ConnRates>>,
+    /// What encrypts what it is sent, when it is encrypted.
+    pub cipher: Option<Box<Cipher>>,
     /// Rooms in the order of joining; the broadcast room is among them.
     pub memberships: Vec<Membership>,
     /// Start of the present phase or authentication state, ms.
@@ -101,15 +107,20 @@ pub struct Conn {
     pub ping_out: bool,
     /// It agreed on permessage-deflate.
     pub deflates: bool,
+    /// Its PROXY header has not come yet.
+    pub awaits_proxy_header: bool,
 }
 
-/// A request head that came in pieces.
+/// What is kept of a connection before it is open: a PROXY header or request head that came in pieces, and an
+/// upgrade that waits for a word about its address.
 #[derive(Debug, Default)]
 pub struct HeadBuffer {
     /// What has come, from the first byte.
     pub bytes: Vec<u8>,
     /// How far the end of the head has been searched for.
     pub searched: usize,
+    /// The upgrade, once the head is complete.
+    pub upgrade: Option<(MountId, Upgrade)>,
 }
 
 impl Conn {
@@ -122,6 +133,8 @@ impl Conn {
             assembler: Assembler::default(),
             head: None,
             outbox: None,
+            rates: None,
+            cipher: None,
             memberships: Vec::new(),
             since_ms: now.ms,
             last_activity_ms: now.ms,
@@ -142,12 +155,18 @@ impl Conn {
             peer_done: false,
             ping_out: false,
             deflates: false,
+            awaits_proxy_header: false,
         }
     }
 
     /// Whether frames may still be queued for it.
     pub fn takes_frames(&self) -> bool {
         self.phase <= Phase::Open
+    }
+
+    /// Whether messages go to it compressed. Ciphertext does not compress.
+    pub fn takes_deflated(&self) -> bool {
+        self.deflates && self.cipher.is_none()
     }
 
     /// Whether it speaks its dialect and is let in.
@@ -161,6 +180,7 @@ impl Conn {
 const BLOCK_LEN: usize = 256;
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a free seat is one that was taken: its size is spent already")]
 enum Seat {
     Taken(Conn),
     Free { generation: u32 },

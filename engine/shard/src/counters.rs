@@ -1,5 +1,6 @@
 //! Plain counters, one set a shard; the driver publishes snapshots.
 
+use shardcast_wire::http::{HeadError, Refusal};
 use shardcast_wire::message::Violation;
 
 use crate::event::RefusalReason;
@@ -14,6 +15,8 @@ macro_rules! counters {
             pub violations: [u64; Violation::COUNT],
             /// Authentications refused by the hooks, by [`RefusalReason::index`].
             pub auth_refused: [u64; RefusalReason::COUNT],
+            /// Request heads refused, by [`HeadError::index`], and after those by [`Refusal::index`].
+            pub refused_heads: [u64; HeadError::COUNT + Refusal::COUNT],
         }
 
         impl Counters {
@@ -25,6 +28,12 @@ macro_rules! counters {
             pub fn values(&self) -> [u64; Self::FIELDS.len()] {
                 [$(self.$name,)+]
             }
+
+            /// The request heads refused, with the name of each reason.
+            pub fn refused_heads(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                let names = HeadError::ALL.map(HeadError::name).into_iter();
+                names.chain(Refusal::ALL.map(Refusal::name)).zip(self.refused_heads)
+            }
         }
     };
 }
@@ -34,6 +43,8 @@ counters! {
     accepted,
     /// Connections shed because the shard is full.
     shed_full,
+    /// Connections shed because too many have not finished their handshake.
+    shed_handshakes,
     /// Connections closed because incomplete messages took all the memory they may.
     shed_input,
     /// WebSocket upgrades answered with 101.
@@ -42,8 +53,12 @@ counters! {
     deflate_agreed,
     /// Requests that were not upgrades, given to the control plane.
     handed_off,
-    /// Request heads refused: malformed, too large, or not a valid upgrade.
-    refused_heads,
+    /// PROXY protocol headers read.
+    proxied,
+    /// Connections closed because they did not begin with a PROXY protocol header.
+    proxy_malformed,
+    /// Connections refused because PROXY protocol is required and their address is no trusted proxy's.
+    proxy_untrusted,
     /// Request heads that did not end within handshake_timeout.
     handshake_timeouts,
     /// Authentications that let the client in.
@@ -52,6 +67,8 @@ counters! {
     auth_failed,
     /// Clients closed because what they authenticated with expired.
     auth_expired,
+    /// Authentications refused because the user holds connections_per_user_max connections.
+    auth_refused_user_limit,
     /// Clients closed because they did not authenticate in time.
     auth_timeouts,
     /// Authenticate messages on a connection that already sent one.
@@ -76,6 +93,12 @@ counters! {
     messages_ignored,
     /// Messages before authentication, answered with an error.
     messages_unauthorized,
+    /// Messages of encrypted clients that were decrypted.
+    messages_decrypted,
+    /// Messages of encrypted clients that could not be decrypted, answered with an error.
+    messages_undecryptable,
+    /// Readable messages of clients that must encrypt, answered with an error.
+    messages_unencrypted,
     /// Rooms joined.
     joins,
     /// Rooms left.
@@ -86,12 +109,26 @@ counters! {
     joins_refused_rooms_max,
     /// Questions ignored because the connection has asks_per_connection_max open.
     asks_refused_limit,
+    /// Messages, pings and joins ignored because the connection sends more than its rates allow.
+    rate_refused_connection,
+    /// Messages, pings and joins ignored because the user sends more than its rates allow.
+    rate_refused_user,
+    /// Messages, pings and joins ignored because the address sends more than its rates allow.
+    rate_refused_address,
+    /// Connections closed because they went on sending more than their rates allow.
+    rate_closed,
+    /// Messages not held to the rates of their user or address because the shard keeps as many as it may.
+    rate_keys_full,
     /// Messages published to rooms, users, clients or everyone on this shard.
     published,
     /// Frames handed to sockets in full, of all kinds.
     frames_sent,
     /// Bytes handed to sockets.
     bytes_sent,
+    /// Messages encrypted, again if the socket was full.
+    messages_encrypted,
+    /// Bursts for an encrypted connection put off to the next turn, because this one had encrypted enough.
+    encryption_deferred,
     /// Messages dropped because the outbox was full.
     dropped_outbox_full,
     /// Messages dropped because the outboxes of the shard hold as much as they may.
@@ -114,9 +151,13 @@ counters! {
     turns,
     /// Connections held, all phases (gauge).
     conns,
+    /// Connections without a complete request head (gauge).
+    handshakes,
     /// Connections authenticated (gauge).
     clients,
-    /// Connections open that agreed on permessage-deflate (gauge).
+    /// Clients that are encrypted (gauge).
+    encrypted,
+    /// Connections open that agreed on permessage-deflate and are not encrypted (gauge).
     deflating,
     /// Rooms with members, own-id rooms not counted (gauge).
     rooms,

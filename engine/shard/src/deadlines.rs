@@ -172,6 +172,7 @@ mod tests {
             heartbeat_timeout_ms: 90_000,
             forward_messages: false,
             tell_lifecycle: false,
+            encryption: Default::default(),
         };
         for (last_ms, sweep) in [(0, 120_000), (1, 120_000), (29_999, 120_000), (30_000, 150_000)] {
             assert_eq!(sweep_ms(&settings, 0, last_ms), sweep, "last heard of at {last_ms}");

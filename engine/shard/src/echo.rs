@@ -5,10 +5,15 @@ use shardcast_wire::frame::{self, OpCode};
 use shardcast_wire::message::Inbound;
 
 use crate::burst::FrameKind;
+use crate::event::Now;
 use crate::ids::ConnId;
+use crate::rates::{Amount, Charge};
 use crate::shard::Shard;
 
-pub(crate) fn handle_message(shard: &mut Shard, id: ConnId, message: Inbound<'_>) {
+pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: Inbound<'_>) {
+    if shard.charge(now, id, &Amount::of(&message)) != Charge::Granted {
+        return;
+    }
     let frame = match message {
         Inbound::Text(text) => frame::encode(OpCode::Text, text.as_bytes()),
         Inbound::Binary(data) => frame::encode(OpCode::Binary, &data),

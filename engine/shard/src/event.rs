@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use shardcast_wire::close::CloseCode;
-use shardcast_wire::ignis::{ClientId, UserId};
+use shardcast_wire::ignis::{Agreement, ClientId, UserId};
 
 use crate::ids::{ClientRef, ConnId, MountId};
 
@@ -251,10 +251,14 @@ pub enum Verdict {
 pub enum AuthOutcome {
     /// Let in.
     Accepted(Identity),
+    /// Let in, and encrypted from `connected` on.
+    Encrypted(Identity, Box<Agreement>),
     /// The credentials are not good.
     Refused(RefusalReason),
     /// It could not be found out.
     Failed,
+    /// The credentials are good, and the user has as many connections as one may.
+    TooManyConnections,
 }
 
 macro_rules! refusal_reasons {
@@ -344,6 +348,8 @@ pub enum Effect {
     ClientDown {
         /// Its id.
         client_id: ClientId,
+        /// Where it was.
+        conn: ConnId,
     },
     /// First connection of the user on this shard.
     UserUp(MountId, UserId),
@@ -363,13 +369,23 @@ pub enum Effect {
     Fin(ConnId),
     /// Close the socket, then call [`crate::Shard::handle_closed`].
     Drop(ConnId),
+    /// A proxy named this address: may it have one more connection? Call [`crate::Shard::handle_address_verdict`] before
+    /// more bytes of the connection are handed in.
+    CountAddress {
+        /// Whose connection.
+        conn: ConnId,
+        /// The client's.
+        address: IpAddr,
+    },
     /// Not a WebSocket request: give socket and bytes to the control plane, then call
     /// [`crate::Shard::handle_closed`]. Bytes that are handed in after those that raised this are lost, so
     /// effects are polled before the next read.
     HandOff {
         /// Whose socket.
         conn: ConnId,
-        /// Everything received so far.
+        /// Where it comes from: the peer, or what its PROXY header said.
+        address: IpAddr,
+        /// Everything received so far but the PROXY header.
         received: Vec<u8>,
     },
     /// The answer to [`Mail::Query`].

@@ -6,12 +6,13 @@
 
 use std::rc::Rc;
 
-use crate::burst::{BurstIndex, ROOT, Step};
+use crate::burst::{Burst, BurstIndex, ROOT, Step};
 use crate::conn::Phase;
 use crate::event::{Effect, HangUp, Now};
 use crate::ids::ConnId;
 use crate::limits::SlowConsumer;
 use crate::outbox::{Bounds, Outbox};
+use crate::sealing::Sealing;
 use crate::shard::Shard;
 
 /// Writes of one batch.
@@ -27,15 +28,17 @@ pub enum Written {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Source {
+pub(crate) enum Source {
     Burst(BurstIndex),
     Outbox,
+    /// Number of the encrypted write within [`Sealing`].
+    Sealed(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Write {
-    conn: ConnId,
-    source: Source,
+pub(crate) struct Write {
+    pub(crate) conn: ConnId,
+    pub(crate) source: Source,
 }
 
 /// The state of a turn's flush.
@@ -45,7 +48,9 @@ pub(crate) struct Flush {
     pub(crate) touched: Vec<ConnId>,
     /// Connections whose socket takes bytes again.
     pub(crate) resumed: Vec<ConnId>,
-    batch: Vec<Write>,
+    pub(crate) batch: Vec<Write>,
+    /// What encrypted connections get, after all others.
+    pub(crate) sealing: Sealing,
     next_touched: usize,
     feeds_spread: bool,
 }
@@ -68,14 +73,21 @@ impl Shard {
         self.flush.batch.clear();
         while self.flush.batch.len() < BATCH_LEN_MAX {
             if let Some(id) = self.flush.resumed.pop() {
-                if self.conns.get(id).is_some_and(|conn| conn.outbox.is_some()) {
-                    self.flush.batch.push(Write { conn: id, source: Source::Outbox });
+                match self.conns.get(id) {
+                    Some(conn) if conn.cipher.is_some() => self.flush.sealing.backlog(id),
+                    Some(conn) if conn.outbox.is_some() => {
+                        self.flush.batch.push(Write { conn: id, source: Source::Outbox });
+                    }
+                    _ => {}
                 }
                 continue;
             }
             let Some(&id) = self.flush.touched.get(self.flush.next_touched) else { break };
             self.flush.next_touched += 1;
             self.offer(id);
+        }
+        if self.flush.batch.is_empty() {
+            self.seal_batch();
         }
         if self.flush.batch.is_empty() {
             self.end_turn();
@@ -93,6 +105,11 @@ impl Shard {
                 Source::Outbox => {
                     self.conns.get(write.conn).and_then(|c| c.outbox.as_deref()).map_or(&[][..], Outbox::head)
                 }
+                Source::Sealed(number) => {
+                    // One that is gone by now, for being slow, gets nothing, like all others.
+                    let is_there = self.conns.get(write.conn).is_some_and(|conn| conn.phase != Phase::Gone);
+                    if is_there { self.flush.sealing.bytes(number) } else { &[] }
+                }
             };
             (write.conn, bytes)
         })
@@ -104,8 +121,12 @@ impl Shard {
         let took = match written {
             Written::Took(took) => took,
             Written::Failed => {
-                if let Source::Burst(burst) = source {
-                    self.counters.dropped_disconnected += self.turn.burst(burst).message_count() as u64;
+                match source {
+                    Source::Burst(burst) => {
+                        self.counters.dropped_disconnected += self.turn.burst(burst).message_count() as u64;
+                    }
+                    Source::Sealed(number) => self.sealed_failed(number),
+                    Source::Outbox => {}
                 }
                 self.handle_hang_up(id, HangUp::Error);
                 return;
@@ -116,6 +137,7 @@ impl Shard {
         let is_traffic = match source {
             Source::Burst(burst) => self.turn.burst(burst).has_message_within(0, took as u32),
             Source::Outbox => conn.outbox.as_deref().is_some_and(|outbox| outbox.head_has_message(took)),
+            Source::Sealed(number) => self.flush.sealing.has_message_within(number, took),
         };
         // Were our own ping a sign of life, a dead peer would be pinged for ever.
         if is_traffic {
@@ -125,6 +147,11 @@ impl Shard {
         match source {
             Source::Burst(burst) => self.burst_written(id, burst, took),
             Source::Outbox => self.outbox_written(id, took),
+            Source::Sealed(number) => {
+                if self.sealed_written(id, number, took) {
+                    return;
+                }
+            }
         }
         self.finish_closing(now, id);
     }
@@ -147,9 +174,13 @@ impl Shard {
         }
     }
 
-    /// Puts a touched connection's burst into the batch, or behind its backlog.
+    /// Puts a touched connection's burst into the batch, or behind its backlog. Encrypted ones come later.
     fn offer(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        if conn.cipher.is_some() {
+            self.flush.sealing.touched(id);
+            return;
+        }
         conn.touched = false;
         let path = std::mem::replace(&mut conn.path, ROOT);
         if conn.phase == Phase::Gone {
@@ -177,13 +208,18 @@ impl Shard {
     }
 
     /// Puts what follows byte `from` of a burst behind the connection's backlog.
-    fn queue(&mut self, id: ConnId, burst: BurstIndex, from: u32) {
+    pub(crate) fn queue(&mut self, id: ConnId, burst: BurstIndex, from: u32) {
+        let burst = Rc::clone(self.turn.burst(burst));
+        self.queue_burst(id, &burst, from);
+    }
+
+    /// The same with any burst.
+    pub(crate) fn queue_burst(&mut self, id: ConnId, burst: &Rc<Burst>, from: u32) {
         let conn = self.conns.get_mut(id).expect("looked up by the caller");
         let mount = &self.config.mounts[conn.mount.0 as usize];
         let bounds = Bounds { bytes_max: mount.outbox_bytes_max, messages_max: mount.outbox_messages_max };
-        let burst = Rc::clone(self.turn.burst(burst));
         let outbox = conn.outbox.get_or_insert_default();
-        let refused = outbox.push(&burst, from, bounds, &mut self.ledger);
+        let refused = outbox.push(burst, from, bounds, &mut self.ledger);
         self.counters.dropped_outbox_full += u64::from(refused.full);
         self.counters.dropped_memory_cap += u64::from(refused.memory);
         if refused.full + refused.memory > 0 && mount.slow_consumer == SlowConsumer::Disconnect {
@@ -206,7 +242,7 @@ impl Shard {
         }
     }
 
-    fn await_writable(&mut self, id: ConnId) {
+    pub(crate) fn await_writable(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.phase != Phase::Gone && !std::mem::replace(&mut conn.awaiting_writable, true) {
             self.effects.push_back(Effect::AwaitWritable(id));
@@ -234,6 +270,7 @@ impl Shard {
         self.flush.touched.clear();
         self.flush.next_touched = 0;
         self.flush.feeds_spread = false;
+        self.flush.sealing.end_turn();
         self.counters.turns += 1;
     }
 }

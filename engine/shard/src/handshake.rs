@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use shardcast_wire::date;
-use shardcast_wire::http::{self, Head, HeadError, Route, Upgrade};
+use shardcast_wire::http::{self, Head, HeadError, Refusal, Route, Upgrade};
 
 use crate::burst::FrameKind;
 use crate::conn::{HeadBuffer, Phase};
@@ -21,7 +21,8 @@ pub(crate) fn handle_bytes(shard: &mut Shard, now: Now, id: ConnId, input: &[u8]
             }
             Ok(None) => {
                 let searched = input.len();
-                conn.head = Some(Box::new(HeadBuffer { bytes: input.to_vec(), searched }));
+                let buffer = HeadBuffer { bytes: input.to_vec(), searched, upgrade: None };
+                conn.head = Some(Box::new(buffer));
                 shard.input_bytes += input.len();
                 shard.shed_input(now, id);
                 input.len()
@@ -57,28 +58,65 @@ fn handle_head(shard: &mut Shard, now: Now, id: ConnId, head: &Head<'_>, bytes: 
     match http::route(head, |path| mounts.iter().any(|mount| mount.path == path)) {
         Route::Upgrade(upgrade) => {
             let mount = mounts.iter().position(|mount| mount.path == upgrade.path).expect("just matched");
-            open(shard, now, id, MountId(mount as u8), upgrade);
+            admit(shard, now, id, MountId(mount as u8), upgrade, head);
             0
         }
         Route::Refuse(refusal) => {
-            shard.counters.refused_heads += 1;
-            let answer = refusal.response(&date::http_date(now.unix_ms));
-            shard.close_with(now, id, Bytes::from(answer));
+            refuse_upgrade(shard, now, id, refusal);
             rest.len()
         }
         Route::Plain => {
             shard.counters.handed_off += 1;
             let received = [bytes, rest].concat();
+            let address = shard.conns.get(id).expect("looked up by the caller").address;
             shard.vacate(id);
-            shard.effects.push_back(Effect::HandOff { conn: id, received });
+            shard.effects.push_back(Effect::HandOff { conn: id, address, received });
             rest.len()
         }
     }
 }
 
+/// Opens the connection if its page and its address may connect.
+fn admit(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, upgrade: Upgrade, head: &Head<'_>) {
+    if !shard.mount(mount).origins.allow(head.values("origin")) {
+        return refuse_upgrade(shard, now, id, Refusal::Origin);
+    }
+    let conn = shard.conns.get_mut(id).expect("looked up by the caller");
+    let addresses = &shard.config.addresses;
+    let came_by_proxy = addresses.proxy_protocol || addresses.is_proxy(conn.address);
+    let Ok(address) = addresses.client(head.values(&addresses.header), conn.address) else {
+        return refuse_upgrade(shard, now, id, Refusal::ClientAddress);
+    };
+    conn.address = address;
+    if came_by_proxy && shard.config.counts_addresses {
+        conn.head = Some(Box::new(HeadBuffer { upgrade: Some((mount, upgrade)), ..HeadBuffer::default() }));
+        shard.effects.push_back(Effect::CountAddress { conn: id, address });
+        shard.asked = true;
+    } else {
+        open(shard, now, id, mount, upgrade);
+    }
+}
+
+/// Whether the address of a connection may have one more: see [`Effect::CountAddress`].
+pub(crate) fn handle_address_verdict(shard: &mut Shard, now: Now, id: ConnId, may_connect: bool) {
+    let waiting = shard.conns.get_mut(id).filter(|conn| conn.phase == Phase::Head);
+    let Some((mount, upgrade)) = waiting.and_then(|conn| conn.head.take()?.upgrade) else { return };
+    if may_connect {
+        open(shard, now, id, mount, upgrade);
+    } else {
+        refuse_upgrade(shard, now, id, Refusal::AddressLimit);
+    }
+}
+
+fn refuse_upgrade(shard: &mut Shard, now: Now, id: ConnId, refusal: Refusal) {
+    shard.counters.refused_heads[HeadError::COUNT + refusal.index()] += 1;
+    let answer = refusal.response(&date::http_date(now.unix_ms));
+    shard.close_with(now, id, Bytes::from(answer));
+}
+
 /// Answers a head that cannot be served. Returns that all of `input` is used.
 fn refuse(shard: &mut Shard, now: Now, id: ConnId, error: HeadError, input: &[u8]) -> usize {
-    shard.counters.refused_heads += 1;
+    shard.counters.refused_heads[error.index()] += 1;
     shard.close_with(now, id, Bytes::from(error.response()));
     input.len()
 }
@@ -88,6 +126,7 @@ fn open(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, mut upgrade: Up
     upgrade.deflate = upgrade.deflate.filter(|_| shard.mount(mount).compression);
     let answer = http::switching_protocols(&upgrade, &date::http_date(now.unix_ms));
     shard.send(id, Bytes::from(answer), FrameKind::Answer);
+    shard.leave_head(id);
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     conn.phase = Phase::Open;
     conn.mount = mount;

@@ -4,19 +4,25 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use shardcast_wire::ignis::{self as wire, ClientMessage, ErrorText};
+use shardcast_wire::ignis::{self as wire, Agreement, ClientMessage, ErrorText};
 use shardcast_wire::message::Inbound;
 use shardcast_wire::{close, date};
 
 use crate::burst::FrameKind;
 use crate::conn::{Auth, Conn, NEVER_MS, Phase};
-use crate::event::{AuthOutcome, Effect, Identity, Now, Question, Verdict};
+use crate::event::{AuthOutcome, Effect, Identity, Now, Question, RefusalReason, Verdict};
 use crate::ids::ConnId;
-use crate::limits::{Dialect, IgnisSettings};
+use crate::limits::{Dialect, IgnisSettings, InboundEncryption};
+use crate::rates::{Amount, Charge};
 use crate::shard::Shard;
 
 /// A text or binary message (`ignis.md` §2: both are text).
 pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: Inbound<'_>) {
+    let Some(conn) = shard.conns.get_mut(id) else { return };
+    conn.last_activity_ms = now.ms;
+    if !may_send(shard, now, id, &Amount::of(&message)) {
+        return;
+    }
     let text = match message {
         Inbound::Text(text) => text,
         Inbound::Binary(data) => match data {
@@ -25,29 +31,59 @@ pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: I
         },
         Inbound::Ping(_) | Inbound::Pong(_) | Inbound::Close(_) => return,
     };
-    let Some(conn) = shard.conns.get_mut(id) else { return };
-    conn.last_activity_ms = now.ms;
+    handle_text(shard, now, id, &text, false);
+}
+
+/// The text of a message, `decrypted` if it came in an `encrypted` event: those are not nested.
+fn handle_text(shard: &mut Shard, now: Now, id: ConnId, text: &str, decrypted: bool) {
+    let Some(conn) = shard.conns.get(id) else { return };
     let authenticated = conn.auth == Auth::Authenticated;
-    match wire::parse(&text) {
+    let inbound = match conn.cipher {
+        Some(_) if !decrypted => settings(shard, conn).encryption.inbound,
+        _ => InboundEncryption::Off,
+    };
+    match wire::parse(text) {
         ClientMessage::Malformed => {
             shard.counters.messages_malformed += 1;
             send_error(shard, id, ErrorText::InvalidMessageFormat);
         }
-        ClientMessage::Ignored => shard.counters.messages_ignored += 1,
         ClientMessage::Heartbeat => {}
+        ClientMessage::Encrypted { data } if inbound != InboundEncryption::Off => {
+            decrypt(shard, now, id, data);
+        }
+        _ if inbound == InboundEncryption::Required => {
+            shard.counters.messages_unencrypted += 1;
+            send_error(shard, id, ErrorText::InvalidMessageFormat);
+        }
+        ClientMessage::Ignored => shard.counters.messages_ignored += 1,
         ClientMessage::Authenticate { data } => authenticate(shard, now, id, data),
         _ if !authenticated => {
             shard.counters.messages_unauthorized += 1;
             send_error(shard, id, ErrorText::NotAuthenticated);
         }
         ClientMessage::Join { rooms } if rooms.is_empty() => shard.counters.messages_ignored += 1,
-        ClientMessage::Join { rooms } => ask_to_join(shard, id, rooms),
+        ClientMessage::Join { rooms } => ask_to_join(shard, now, id, rooms),
         ClientMessage::Leave { rooms } => {
             for room in rooms {
                 shard.leave(id, &room);
             }
         }
-        ClientMessage::Other { .. } => forward(shard, id, &text),
+        ClientMessage::Encrypted { .. } | ClientMessage::Other { .. } => forward(shard, id, text),
+    }
+}
+
+/// An `encrypted` event of an encrypted client: what is in it is handled as if it had come readable.
+fn decrypt(shard: &mut Shard, now: Now, id: ConnId, data: &str) {
+    let cipher = shard.conns.get(id).and_then(|conn| conn.cipher.as_deref());
+    match cipher.map(|cipher| cipher.open(data)) {
+        Some(Ok(text)) => {
+            shard.counters.messages_decrypted += 1;
+            handle_text(shard, now, id, &text, true);
+        }
+        Some(Err(_)) | None => {
+            shard.counters.messages_undecryptable += 1;
+            send_error(shard, id, ErrorText::InvalidMessageFormat);
+        }
     }
 }
 
@@ -87,8 +123,20 @@ fn settings<'a>(shard: &'a Shard, conn: &Conn) -> &'a IgnisSettings {
     }
 }
 
+/// Whether a client may do what it asks for; if not it is told, once in a while.
+fn may_send(shard: &mut Shard, now: Now, id: ConnId, amount: &Amount) -> bool {
+    let charge = shard.charge(now, id, amount);
+    if charge == (Charge::Refused { tell: true }) {
+        send_error(shard, id, ErrorText::RateLimitExceeded);
+    }
+    charge == Charge::Granted
+}
+
 fn send_error(shard: &mut Shard, id: ConnId, text: ErrorText) {
-    shard.send(id, Bytes::from_static(wire::error(text)), FrameKind::Message);
+    // A client that is not let in yet has no key.
+    let is_client = shard.conns.get(id).is_some_and(Conn::is_client);
+    let kind = if is_client { FrameKind::Message } else { FrameKind::Verbatim };
+    shard.send(id, Bytes::from_static(wire::error(text)), kind);
 }
 
 fn authenticate(shard: &mut Shard, now: Now, id: ConnId, data: &str) {
@@ -110,12 +158,30 @@ fn conclude(shard: &mut Shard, now: Now, id: ConnId, outcome: AuthOutcome) {
     match outcome {
         AuthOutcome::Accepted(identity) => {
             shard.counters.auth_accepted += 1;
-            admit(shard, now, id, identity);
+            admit(shard, now, id, identity, None);
+        }
+        AuthOutcome::Encrypted(identity, agreement) => {
+            shard.counters.auth_accepted += 1;
+            admit(shard, now, id, identity, Some(&agreement));
         }
         AuthOutcome::Refused(reason) => {
             shard.counters.auth_refused[reason.index()] += 1;
-            send_error(shard, id, ErrorText::AuthenticationFailed);
-            shard.close(now, id, &close::AUTHENTICATION_FAILED);
+            let (text, code) = match reason {
+                RefusalReason::EncryptionRequired => {
+                    (ErrorText::EncryptionHandshakeFailed, &close::ENCRYPTION_REQUIRED)
+                }
+                RefusalReason::EncryptionInvalid => {
+                    (ErrorText::AuthenticationError, &close::AUTHENTICATION_FAILED)
+                }
+                _ => (ErrorText::AuthenticationFailed, &close::AUTHENTICATION_FAILED),
+            };
+            send_error(shard, id, text);
+            shard.close(now, id, code);
+        }
+        AuthOutcome::TooManyConnections => {
+            shard.counters.auth_refused_user_limit += 1;
+            send_error(shard, id, ErrorText::TooManyConnections);
+            shard.close(now, id, &close::TOO_MANY_CONNECTIONS);
         }
         AuthOutcome::Failed => {
             shard.counters.auth_failed += 1;
@@ -126,7 +192,7 @@ fn conclude(shard: &mut Shard, now: Now, id: ConnId, outcome: AuthOutcome) {
 }
 
 /// The success steps of `ignis.md` §5, in its order.
-fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
+fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity, agreement: Option<&Agreement>) {
     shard.counters.clients += 1;
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     conn.auth = Auth::Authenticated;
@@ -148,21 +214,42 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
     for room in rooms.iter() {
         shard.join(id, room);
     }
-    let connected = wire::connected(&client_id, identity.user.as_ref(), &date::iso_ms(now.unix_ms));
-    shard.send(id, Bytes::from(connected), FrameKind::Message);
+    let time = date::iso_ms(now.unix_ms);
+    let connected = wire::connected(&client_id, identity.user.as_ref(), &time, agreement);
+    shard.send(id, Bytes::from(connected), FrameKind::Verbatim);
+    if let Some(agreement) = agreement {
+        encrypt(shard, id, agreement);
+    }
     if tell {
         shard.ask(id, Question::Connected);
     }
     shard.arm(id);
 }
 
-fn ask_to_join(shard: &mut Shard, id: ConnId, rooms: Vec<Cow<'_, str>>) {
+/// What the connection is sent from here on is encrypted.
+fn encrypt(shard: &mut Shard, id: ConnId, agreement: &Agreement) {
+    let conn = shard.conns.get_mut(id).expect("looked up by the caller");
+    if conn.deflates {
+        let mount = conn.mount;
+        shard.deflate_down(mount);
+    }
+    let conn = shard.conns.get_mut(id).expect("just seen");
+    conn.cipher = Some(Box::new(agreement.cipher()));
+    shard.counters.encrypted += 1;
+}
+
+fn ask_to_join(shard: &mut Shard, now: Now, id: ConnId, rooms: Vec<Cow<'_, str>>) {
     let asks_max = shard.config.asks_per_conn_max;
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     if conn.asks >= asks_max {
         shard.counters.asks_refused_limit += 1;
         return;
     }
+    let joins = rooms.len() as u64;
+    if !may_send(shard, now, id, &Amount { joins, ..Amount::default() }) {
+        return;
+    }
+    let conn = shard.conns.get_mut(id).expect("it may go on");
     conn.asks += 1;
     shard.ask(id, Question::ValidateRooms { rooms: rooms.into_iter().map(Cow::into_owned).collect() });
     shard.asked = true;

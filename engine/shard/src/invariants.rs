@@ -30,8 +30,11 @@ impl Shard {
         self.check_users();
         self.check_flush();
         self.check_ledger();
+        self.flush.sealing.audit();
         self.check_counts();
         self.check_deflating();
+        let handshakes = self.conns.iter().filter(|(_, conn)| conn.phase == Phase::Head).count();
+        assert_eq!(self.handshakes as usize, handshakes, "connections without a request head");
     }
 
     fn check_memberships(&self, id: ConnId, conn: &Conn) {
@@ -107,7 +110,8 @@ impl Shard {
             let expected = usize::from(conn.touched);
             assert_eq!(listed.get(&id).copied().unwrap_or(0), expected, "{id:?} in the list of the touched");
             assert!(conn.touched || conn.path == ROOT, "{id:?} has a path and is not touched");
-            let is_watched = conn.awaiting_writable || self.flush.resumed.contains(&id);
+            let is_resumed = self.flush.resumed.contains(&id) || self.flush.sealing.has_backlog(id);
+            let is_watched = conn.awaiting_writable || is_resumed;
             assert!(conn.outbox.is_none() || is_watched, "{id:?} has a backlog nobody watches");
         }
     }
@@ -136,7 +140,7 @@ impl Shard {
     fn check_deflating(&self) {
         for (mount, &count) in self.deflating.iter().enumerate() {
             let open = |conn: &Conn| conn.phase == Phase::Open && usize::from(conn.mount.0) == mount;
-            let found = self.conns.iter().filter(|(_, conn)| open(conn) && conn.deflates).count();
+            let found = self.conns.iter().filter(|(_, conn)| open(conn) && conn.takes_deflated()).count();
             assert_eq!(count as usize, found, "connections of mount {mount} that deflate");
         }
     }
@@ -145,6 +149,8 @@ impl Shard {
         let count = |matches: fn(&Conn) -> bool| self.conns.iter().filter(|(_, conn)| matches(conn)).count();
         assert_eq!(self.conns.len(), count(|_| true), "connections");
         assert_eq!(self.counters.clients, count(Conn::is_client) as u64, "clients");
+        let encrypted = |conn: &Conn| conn.is_client() && conn.cipher.is_some();
+        assert_eq!(self.counters.encrypted, count(encrypted) as u64, "encrypted clients");
         let heads = self.conns.iter().map(|(_, conn)| conn.head.as_ref().map_or(0, |head| head.bytes.len()));
         let messages = self.conns.iter().map(|(_, conn)| conn.assembler.buffered_bytes());
         assert_eq!(self.input_bytes, heads.chain(messages).sum::<usize>(), "bytes of incomplete input");

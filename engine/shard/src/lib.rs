@@ -7,11 +7,13 @@
 //! production.
 //!
 //! Where things live: [`conn`] one connection, [`rooms`] who is in which room, [`burst`] what a turn sends
-//! and to whom, [`outbox`] what a socket has not taken yet, [`timers`] the wheel, [`event`] what goes in
-//! and out, [`limits`] every bound. The dialects are `ignis` and `echo`.
+//! and to whom, [`sealing`] the same for encrypted connections, [`outbox`] what a socket has not taken yet,
+//! [`timers`] the wheel, [`event`] what goes in and out, [`limits`] every bound, [`address`] and [`rates`] those of
+//! addresses and users. The dialects are `ignis` and `echo`.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
+pub mod address;
 pub mod burst;
 pub mod conn;
 pub mod counters;
@@ -27,8 +29,11 @@ mod invariants;
 pub mod limits;
 mod membership;
 pub mod outbox;
+mod preface;
 mod publish;
+pub mod rates;
 pub mod rooms;
+pub mod sealing;
 mod shard;
 pub mod timers;
 mod users;
@@ -39,5 +44,7 @@ pub use event::{
     Verdict,
 };
 pub use ids::{ClientRef, ConnId, MountId, ShardId};
-pub use limits::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+pub use limits::{
+    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mount, ShardConfig, SlowConsumer,
+};
 pub use shard::Shard;

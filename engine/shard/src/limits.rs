@@ -4,15 +4,21 @@
 use std::sync::Arc;
 
 use shardcast_wire::http::HeadLimits;
+use shardcast_wire::ignis::encryption;
 use shardcast_wire::message;
+use shardcast_wire::origin::Origins;
 
+use crate::address::Addresses;
 use crate::ids::ShardId;
+use crate::rates::RateLimits;
 
 /// What a shard is told at its start. Shared by all shards of the process.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
     /// Connections this shard may hold; one more is shed.
     pub conns_max: u32,
+    /// Of these, how many may be without a complete request head; one more is shed.
+    pub handshakes_max: u32,
     /// Bytes that all outboxes of this shard may keep alive together.
     pub outbox_bytes_total_max: usize,
     /// Bytes of incomplete request heads and messages this shard may hold; the connection that crosses it is
@@ -30,6 +36,13 @@ pub struct ShardConfig {
     pub close_timeout_ms: u64,
     /// Bounds of a request head.
     pub head: HeadLimits,
+    /// Where connections come from, and whose word is taken for it.
+    pub addresses: Addresses,
+    /// Whether the connections of an address are limited, so that one that came through a proxy must be asked about
+    /// ([`crate::Effect::CountAddress`]).
+    pub counts_addresses: bool,
+    /// How much connections, users and addresses may send.
+    pub rates: RateLimits,
     /// What answers on which path; a `MountId` is an index into it.
     pub mounts: Vec<Mount>,
 }
@@ -41,6 +54,8 @@ pub struct Mount {
     pub path: String,
     /// The protocol spoken.
     pub dialect: Dialect,
+    /// Which pages may connect.
+    pub origins: Origins,
     /// Whether an offer of permessage-deflate is accepted.
     pub compression: bool,
     /// Bounds of one inbound message.
@@ -91,6 +106,52 @@ pub struct IgnisSettings {
     pub forward_messages: bool,
     /// Whether connects and disconnects are told.
     pub tell_lifecycle: bool,
+    /// Whether and how clients are encrypted.
+    pub encryption: Encryption,
+}
+
+/// Encryption of one mount (`ignis.md` §10).
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// Who is encrypted.
+    pub mode: EncryptionMode,
+    /// What encrypted clients send.
+    pub inbound: InboundEncryption,
+    /// `info` of the key derivation.
+    pub hkdf_info: Arc<str>,
+}
+
+impl Default for Encryption {
+    /// Off.
+    fn default() -> Self {
+        Self {
+            mode: EncryptionMode::Off,
+            inbound: InboundEncryption::Off,
+            hkdf_info: encryption::HKDF_INFO.into(),
+        }
+    }
+}
+
+/// Which clients of a mount are encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncryptionMode {
+    /// None.
+    Off,
+    /// Those that send a public key.
+    Optional,
+    /// All; who sends no public key is closed.
+    Required,
+}
+
+/// What becomes of `encrypted` events that an encrypted client sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InboundEncryption {
+    /// They are messages like others, which is what Ignis makes of them.
+    Off,
+    /// They are decrypted and handled as what is in them.
+    Accepted,
+    /// The same, and nothing else is taken from an encrypted client but heartbeats.
+    Required,
 }
 
 impl ShardConfig {

@@ -120,7 +120,8 @@ impl Shard {
         let was_client = std::mem::replace(&mut conn.auth, Auth::Unauthorized) == Auth::Authenticated;
         let user = conn.identity.user.clone();
         conn.in_own_room = false;
-        if conn.deflates {
+        let is_encrypted = conn.cipher.is_some();
+        if conn.takes_deflated() {
             self.deflate_down(mount);
         }
         while let Some(last) = self.conns.get(id).and_then(|c| c.memberships.len().checked_sub(1)) {
@@ -128,7 +129,8 @@ impl Shard {
         }
         if was_client {
             self.counters.clients -= 1;
-            self.effects.push_back(Effect::ClientDown { client_id });
+            self.counters.encrypted -= u64::from(is_encrypted);
+            self.effects.push_back(Effect::ClientDown { client_id, conn: id });
             if let Some(user) = user
                 && self.users.remove(mount, &user, id.slot)
             {
@@ -153,8 +155,8 @@ impl Shard {
         }
     }
 
-    /// Such a connection is not open any more.
-    fn deflate_down(&mut self, mount: MountId) {
+    /// Such a connection is not open any more, or is encrypted from now on.
+    pub(crate) fn deflate_down(&mut self, mount: MountId) {
         let count = &mut self.deflating[mount.0 as usize];
         *count -= 1;
         if *count == 0 {

@@ -125,8 +125,8 @@ impl Outbox {
             let queued = self.bytes + run.map_or(0, |(a, b)| (b - a) as usize);
             let fits = queued <= bounds.bytes_max && self.messages < bounds.messages_max;
             let memory = run.is_some() || ledger.fits(burst);
-            if kind != FrameKind::Message || begun || (fits && memory) {
-                self.messages += u32::from(kind == FrameKind::Message);
+            if !kind.is_message() || begun || (fits && memory) {
+                self.messages += u32::from(kind.is_message());
                 run = Some((run.map_or(start, |(a, _)| a), end));
             } else {
                 if fits {
@@ -191,13 +191,38 @@ impl Outbox {
         chunk.at += written as u32;
         self.bytes -= written;
         let done = &chunk.burst.frames[first..chunk.burst.frame_at(chunk.at)];
-        self.messages -= done.iter().filter(|(_, kind)| *kind == FrameKind::Message).count() as u32;
+        self.messages -= done.iter().filter(|(_, kind)| kind.is_message()).count() as u32;
         let completed = done.len() as u32;
         if chunk.at == chunk.end {
             ledger.release(&chunk.burst);
             self.chunks.pop_front();
         }
         completed
+    }
+
+    /// The entry to write next, for who encrypts it: its burst, and from where to where. `None` when a pong is next.
+    /// One that waits goes out after the first frame.
+    pub(crate) fn front(&self) -> Option<(&Rc<Burst>, u32, u32)> {
+        let Chunk { burst, at, end } = self.chunks.front().filter(|_| !self.pong_is_next())?;
+        let end = if self.pong.is_some() { burst.frames[burst.frame_at(*at)].0 } else { *end };
+        Some((burst, *at, end))
+    }
+
+    /// Of the next frame of [`Outbox::front`] the socket took the first `at` bytes of another form, which is
+    /// `form`: what is left of that takes the frame's place.
+    pub(crate) fn begin_front(&mut self, form: Burst, at: u32, ledger: &mut Ledger) {
+        let Some(chunk) = self.chunks.front_mut() else { return };
+        let frame_end = chunk.burst.frames[chunk.burst.frame_at(chunk.at)].0;
+        self.bytes -= (frame_end - chunk.at) as usize;
+        chunk.at = frame_end;
+        if chunk.at == chunk.end {
+            ledger.release(&chunk.burst);
+            self.chunks.pop_front();
+        }
+        let end = form.bytes.len() as u32;
+        ledger.hold(&form);
+        self.bytes += (end - at) as usize;
+        self.chunks.push_front(Chunk { burst: Rc::new(form), at, end });
     }
 
     /// Whether [`Outbox::head`] is the pong: unless a frame is begun or is not to be overtaken.
@@ -229,7 +254,7 @@ impl Outbox {
             assert!(at < end, "an entry has something to write");
             bytes += (end - at) as usize;
             let left = &burst.frames[burst.frame_at(*at)..burst.frame_at(*end)];
-            messages += left.iter().filter(|(_, kind)| *kind == FrameKind::Message).count();
+            messages += left.iter().filter(|(_, kind)| kind.is_message()).count();
         }
         assert_eq!((self.bytes, self.messages as usize), (bytes, messages), "outbox sums");
         self.chunks.iter().map(|chunk| &chunk.burst)

@@ -19,6 +19,7 @@ use crate::flush::Flush;
 use crate::ids::{ConnId, MountId, ShardId};
 use crate::limits::{Dialect, Mount, ShardConfig};
 use crate::outbox::{Ledger, Outbox};
+use crate::rates::{Amount, Charge, RateTables};
 use crate::rooms::{Room, Rooms};
 use crate::timers::{UNARMED, Wheel};
 use crate::users::Users;
@@ -39,6 +40,7 @@ pub struct Shard {
     pub(crate) conns: Conns,
     pub(crate) rooms: Rooms,
     pub(crate) users: Users,
+    pub(crate) rates: RateTables,
     pub(crate) wheel: Wheel,
     pub(crate) turn: Turn,
     pub(crate) ledger: Ledger,
@@ -51,6 +53,8 @@ pub struct Shard {
     pub(crate) asked: bool,
     /// Bytes of incomplete heads and messages.
     pub(crate) input_bytes: usize,
+    /// Connections without a complete request head.
+    pub(crate) handshakes: u32,
     /// Open connections that agreed on permessage-deflate, by mount.
     pub(crate) deflating: Vec<u32>,
     /// Unless no mount compresses.
@@ -76,6 +80,7 @@ impl Shard {
             conns: Conns::new((seed >> 32) as u32),
             rooms: Rooms::new(config.mounts.len(), seed),
             users: Users::new(config.mounts.len(), seed),
+            rates: RateTables::new(&config.rates, config.mounts.len(), seed),
             wheel: Wheel::new(now.ms),
             turn: Turn::new(seed),
             ledger: Ledger::new(config.outbox_bytes_total_max),
@@ -85,6 +90,7 @@ impl Shard {
             sweep_origin_ms: now.ms,
             asked: false,
             input_bytes: 0,
+            handshakes: 0,
             deflating: vec![0; config.mounts.len()],
             inflater: config.mounts.iter().any(|mount| mount.compression).then(Inflater::default),
             drain: None,
@@ -92,16 +98,29 @@ impl Shard {
         }
     }
 
-    /// A socket was accepted. `entropy` becomes the client id; `address` is where it comes from. `None`: full or
-    /// draining, close it.
+    /// A socket was accepted. `entropy` becomes the client id; `address` is where it comes from. `None`: full,
+    /// draining, or the address is no proxy's where it must be; close it.
     pub fn handle_accept(&mut self, now: Now, entropy: [u8; 16], address: IpAddr) -> Option<ConnId> {
         if self.conns.len() >= self.config.conns_max as usize || self.drain.is_some() {
             self.counters.shed_full += 1;
             return None;
         }
+        if self.handshakes >= self.config.handshakes_max {
+            self.counters.shed_handshakes += 1;
+            return None;
+        }
+        let awaits_proxy_header = self.config.addresses.proxy_protocol;
+        if awaits_proxy_header && !self.config.addresses.is_proxy(address) {
+            self.counters.proxy_untrusted += 1;
+            return None;
+        }
         self.counters.accepted += 1;
+        self.handshakes += 1;
         let client_id = ClientId::from_random(entropy);
-        let id = self.conns.insert(|generation| Conn::new(client_id, address, generation, now));
+        let id = self.conns.insert(|generation| Conn {
+            awaits_proxy_header,
+            ..Conn::new(client_id, address, generation, now)
+        });
         self.arm(id);
         Some(id)
     }
@@ -126,6 +145,11 @@ impl Shard {
             used += step;
         }
         used
+    }
+
+    /// The answer to [`Effect::CountAddress`].
+    pub fn handle_address_verdict(&mut self, now: Now, id: ConnId, may_connect: bool) {
+        handshake::handle_address_verdict(self, now, id, may_connect);
     }
 
     /// The peer's half of the connection ended.
@@ -230,6 +254,7 @@ impl Shard {
             rooms: self.rooms.count() as u64,
             outbox_bytes: self.ledger.bytes() as u64,
             input_bytes: self.input_bytes as u64,
+            handshakes: u64::from(self.handshakes),
             deflating: self.deflating.iter().map(|&count| u64::from(count)).sum(),
             messages_inflated: self.inflater.as_ref().map_or(0, Inflater::messages),
             bytes_inflated: self.bytes_inflated(),
@@ -247,6 +272,11 @@ impl Shard {
     /// Bytes that compressed messages have come to so far.
     pub fn bytes_inflated(&self) -> u64 {
         self.inflater.as_ref().map_or(0, Inflater::bytes)
+    }
+
+    /// The mount of an open connection.
+    pub fn mount_of(&self, id: ConnId) -> Option<MountId> {
+        self.conns.get(id).filter(|conn| conn.phase == Phase::Open).map(|conn| conn.mount)
     }
 
     /// Whether no connection is left.
@@ -296,7 +326,7 @@ impl Shard {
         self.input_bytes = self.input_bytes - buffered + conn.assembler.buffered_bytes();
         match inbound {
             None => self.shed_input(now, id),
-            Some(Inbound::Ping(payload)) => self.send_pong(id, &payload),
+            Some(ping @ Inbound::Ping(_)) => self.answer_ping(now, id, ping),
             Some(Inbound::Pong(_)) => {}
             Some(Inbound::Close(close)) => {
                 let echo = match close {
@@ -309,7 +339,7 @@ impl Shard {
                 self.counters.messages_received += 1;
                 let is_echo = matches!(mount.dialect, Dialect::Echo);
                 if is_echo {
-                    echo::handle_message(self, id, message);
+                    echo::handle_message(self, now, id, message);
                 } else {
                     ignis::handle_message(self, now, id, message);
                 }
@@ -331,6 +361,12 @@ impl Shard {
         }
     }
 
+    /// The connection is about to enter another phase.
+    pub(crate) fn leave_head(&mut self, id: ConnId) {
+        let in_head = self.conns.get(id).is_some_and(|conn| conn.phase == Phase::Head);
+        self.handshakes -= u32::from(in_head);
+    }
+
     /// Lets go of what a connection has sent and not finished.
     fn drop_input(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
@@ -346,6 +382,13 @@ impl Shard {
         }
         let frame = self.turn.add_frame(frame, kind);
         self.step(id.slot, Step::Direct(frame));
+    }
+
+    fn answer_ping(&mut self, now: Now, id: ConnId, ping: Inbound<'_>) {
+        let may = self.charge(now, id, &Amount::of(&ping)) == Charge::Granted;
+        if let (true, Inbound::Ping(payload)) = (may, ping) {
+            self.send_pong(id, &payload);
+        }
     }
 
     fn send_pong(&mut self, id: ConnId, payload: &[u8]) {
@@ -379,6 +422,7 @@ impl Shard {
         }
         self.forget(id);
         self.send(id, last, FrameKind::Control);
+        self.leave_head(id);
         let conn = self.conns.get_mut(id).expect("looked up above");
         conn.phase = Phase::Closing;
         conn.since_ms = now.ms;
@@ -399,9 +443,10 @@ impl Shard {
     pub(crate) fn vacate(&mut self, id: ConnId) {
         self.forget(id);
         self.drop_input(id);
+        self.leave_head(id);
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         conn.phase = Phase::Gone;
-        let deflates = conn.deflates;
+        let deflates = conn.takes_deflated();
         let path = std::mem::replace(&mut conn.path, ROOT);
         if let Some(mut outbox) = conn.outbox.take() {
             self.counters.dropped_disconnected += u64::from(outbox.abandon(&mut self.ledger));

@@ -62,6 +62,10 @@ close_codes! {
         "A message in more frames than the server accepts.";
     KICKED = 1008, "Kicked", retry false,
         "An operator or the application ended the connection.";
+    RATE_LIMIT_EXCEEDED = 1008, "Rate limit exceeded", retry true,
+        "The client went on sending more than its rates allow, although it was told.";
+    TOO_MANY_CONNECTIONS = 1008, "Too many connections", retry true,
+        "The user holds as many connections as one may.";
     MESSAGE_TOO_BIG = 1009, "Received too big message", retry false,
         "A message beyond the limit of the mount.";
 

@@ -291,11 +291,28 @@ pub enum Refusal {
     /// A body, which would be read as frames.
     #[error("upgrade with a body")]
     Body,
+    /// An origin that may not connect, or none where one is asked for.
+    #[error("origin not allowed")]
+    Origin,
+    /// A known proxy does not say for whom it asks ([`crate::forwarded::Malformed`]).
+    #[error("malformed client address of a proxy")]
+    ClientAddress,
+    /// The address holds as many connections as it may.
+    #[error("too many connections from one address")]
+    AddressLimit,
 }
 
 impl Refusal {
     /// Every refusal, in the order of [`Refusal::index`].
-    pub const ALL: [Self; 4] = [Self::Method, Self::Key, Self::Version, Self::Body];
+    pub const ALL: [Self; 7] = [
+        Self::Method,
+        Self::Key,
+        Self::Version,
+        Self::Body,
+        Self::Origin,
+        Self::ClientAddress,
+        Self::AddressLimit,
+    ];
 
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
@@ -310,7 +327,9 @@ impl Refusal {
         match self {
             Self::Method | Self::Key => 500,
             Self::Version => 426,
-            Self::Body => 400,
+            Self::Body | Self::ClientAddress => 400,
+            Self::Origin => 403,
+            Self::AddressLimit => 429,
         }
     }
 
@@ -321,6 +340,9 @@ impl Refusal {
             Self::Key => "upgrade_key",
             Self::Version => "upgrade_version",
             Self::Body => "upgrade_body",
+            Self::Origin => "origin",
+            Self::ClientAddress => "client_address",
+            Self::AddressLimit => "address_limit",
         }
     }
 
@@ -334,7 +356,12 @@ impl Refusal {
             Self::Version => {
                 response(self.status(), &[("Sec-WebSocket-Version", "13"), ("Connection", "close")], "")
             }
-            Self::Body => response(self.status(), &[("Connection", "close")], ""),
+            Self::AddressLimit => {
+                response(self.status(), &[("Retry-After", "5"), ("Connection", "close")], "")
+            }
+            Self::Body | Self::Origin | Self::ClientAddress => {
+                response(self.status(), &[("Connection", "close")], "")
+            }
         }
     }
 }

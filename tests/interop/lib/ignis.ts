@@ -23,7 +23,7 @@ for (const transport of ignis.applicationLogger.transports) {
   }
 }
 
-export const { WebSocketEmitter, WebSocketServerHelper } = ignis;
+export const { ECDH, WebSocketEmitter, WebSocketServerHelper } = ignis;
 
 /** The application's Redis client, which Ignis only duplicates; it never connects itself. */
 export function redisHelper(opts: { name: string; port: number; maxRetry: number }) {

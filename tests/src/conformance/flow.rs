@@ -16,6 +16,7 @@ use super::backpressure::Flood;
 use super::normal::{Bindings, Likeness};
 use super::plan::Timing;
 use super::recording::{Line, Recording, Sent, Step, server_of};
+use super::secrets::Secrets;
 use super::tap::{self, Tap};
 use super::target::Target;
 use crate::client::{Client, REPLY_WITHIN, Received, masked_frame, opcode};
@@ -94,6 +95,8 @@ pub(super) struct Flow<'a> {
     began: Option<(Instant, u64)>,
     /// Messages whose data came in another spelling.
     respelled: usize,
+    /// Keys of encrypted clients.
+    pub(super) secrets: Secrets,
 }
 
 impl<'a> Flow<'a> {
@@ -122,6 +125,7 @@ impl<'a> Flow<'a> {
             redis_ended: false,
             began: None,
             respelled: 0,
+            secrets: Secrets::default(),
         }
     }
 
@@ -231,6 +235,10 @@ impl<'a> Flow<'a> {
 
     fn send(&mut self, label: &str, frame: &Sent) -> Checked {
         let payload = match std::str::from_utf8(&frame.payload) {
+            Ok(text) if let Some((theirs, ours)) = self.secrets.public_key_for(label, text) => {
+                self.bindings.bind(&theirs, &ours);
+                self.bindings.apply(text).into_bytes()
+            }
             Ok(text) => self.bindings.apply(text).into_bytes(),
             Err(_) => frame.payload.clone(),
         };
@@ -264,7 +272,14 @@ impl<'a> Flow<'a> {
             },
         };
         conn.text_count += 1;
-        match self.bindings.compare(text, &got) {
+        let (text, got) = match self.secrets.open(label, text, &got) {
+            Some(opened) => opened?,
+            None => {
+                let text = self.secrets.connected(label, text, &got).unwrap_or_else(|| text.to_owned());
+                (text, got)
+            }
+        };
+        match self.bindings.compare(&text, &got) {
             Likeness::Same => {}
             Likeness::Respelled => self.respelled += 1,
             Likeness::Different => return Err(Difference::new(expected(), got)),
@@ -387,8 +402,16 @@ impl<'a> Flow<'a> {
         if self.timing.is_some() {
             return;
         }
-        for conn in self.conns.values_mut().filter(|conn| conn.unsettled && conn.is_open && !conn.closing) {
-            conn.client.fence();
+        for (label, conn) in &mut self.conns {
+            if !conn.unsettled || !conn.is_open || conn.closing {
+                continue;
+            }
+            // The answer to a fence could not be read.
+            if self.secrets.has(label) {
+                conn.client.settle()
+            } else {
+                conn.client.fence()
+            }
             conn.unsettled = false;
         }
     }
@@ -401,7 +424,7 @@ impl<'a> Flow<'a> {
             return Err(Difference::new(format!("{label} to be open"), "a connection that ended"));
         }
         if self.timing.is_none() {
-            conn.client.fence();
+            if self.secrets.has(label) { conn.client.settle() } else { conn.client.fence() }
         }
         match conn.client.recv_within(if listens { SILENCE } else { Duration::ZERO }) {
             Received::Timeout => Ok(()),

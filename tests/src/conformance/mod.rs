@@ -17,6 +17,7 @@ mod plan;
 mod plans;
 mod policy;
 mod recording;
+mod secrets;
 mod tap;
 mod target;
 

@@ -17,6 +17,10 @@ const NOT_COMPARED: &[&str] = &[
     "lastActivityMovedByHeartbeat",
     "lastActivityMovedByPing",
     "lastActivityMovedByInvalidJson",
+    "observation",
+    "state",
+    "event",
+    "fields",
 ];
 
 impl Flow<'_> {
@@ -50,6 +54,16 @@ impl Flow<'_> {
         if has("received") {
             let flood = self.flood.as_ref().expect("the flood comes first");
             return flood.expect(note);
+        }
+        if let Some(key) = note["aesKey_b64"].as_str() {
+            self.secrets.note_key(key);
+            return Ok(());
+        }
+        if let Some(message) = note.get("decrypted").or_else(|| note.get("decryptedErrorEvent")) {
+            let same = self.secrets.heard(message);
+            return same
+                .then_some(())
+                .ok_or_else(|| Difference::new(format!("to have heard {message}"), "another"));
         }
         if has("head") {
             // Repeats the response of the line before.
@@ -90,7 +104,7 @@ impl Flow<'_> {
     fn callbacks(&mut self, recorded: &[Value]) -> Checked {
         self.expect_nothing_more()?;
         self.conns.clear();
-        let recorded = recorded.iter().filter(|entry| entry["cb"] != "sendcb");
+        let recorded = recorded.iter().filter(|entry| entry["cb"] != "sendcb" && entry["cb"] != "handshake");
         let recorded: Vec<Value> = recorded.map(|entry| self.bindings.apply_to_json(entry)).collect();
         let expected = self.grouped(&recorded);
         if self.target.asked().is_none() {

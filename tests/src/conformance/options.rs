@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::Value;
-use shardcast::config::{Auto, Config, RedisUrl, SlowConsumer};
+use shardcast::config::{Auto, Config, Encryption, RedisUrl, SlowConsumer};
 
 /// A recorded server.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -13,6 +13,8 @@ pub(super) struct Options {
     pub(super) helper: Value,
     /// Callbacks that the application lacks.
     pub(super) without: Vec<String>,
+    /// It has a `handshakeFn`.
+    pub(super) exchanges_keys: bool,
 }
 
 impl Options {
@@ -21,7 +23,7 @@ impl Options {
     /// # Panics
     /// When it says something that is not understood here, so that no option is passed over in silence.
     pub(super) fn of(header: &Value) -> Self {
-        let mut options = Self { helper: Value::Object(Default::default()), without: Vec::new() };
+        let mut options = Self { helper: Value::Object(Default::default()), ..Self::default() };
         if let Some(server_options) = header.get("serverOptions") {
             options.helper["serverOptions"] = server_options.clone();
         }
@@ -33,8 +35,9 @@ impl Options {
                 "without" => {
                     options.without = serde_json::from_value(value.clone()).expect("names of callbacks");
                 }
-                // Callbacks of JavaScript; recordings that depend on them are not replayed.
-                "handshake" | "transformer" | "plainConnected" => {}
+                "handshake" => options.exchanges_keys = value.as_bool().expect("a switch"),
+                // What encrypts is built in, and always lets `connected` through.
+                "transformer" | "plainConnected" => {}
                 other => panic!("the header has an unknown server option: {other}"),
             }
         }
@@ -61,11 +64,15 @@ impl Options {
         config.admin.listen = None;
         config.redis.url = redis_url.map(RedisUrl::new);
         let mount = &mut config.mounts[0];
+        if self.exchanges_keys {
+            mount.encryption = Encryption::Optional;
+        }
         for (key, value) in self.helper.as_object().into_iter().flatten() {
             match key.as_str() {
                 "authTimeout" => mount.auth_timeout = millis(value),
                 "heartbeatInterval" => mount.heartbeat_interval = millis(value),
                 "heartbeatTimeout" => mount.heartbeat_timeout = millis(value),
+                "requireEncryption" if value == true => mount.encryption = Encryption::Required,
                 "serverOptions" => {}
                 other => panic!("unknown helper option: {other}"),
             }

@@ -1,5 +1,7 @@
 //! RFC 6455 frames, written and read without the code under test.
 
+use shardcast_wire::ignis::Cipher;
+
 use crate::deflate::inflated;
 
 /// The opcodes of RFC 6455 §5.2.
@@ -34,6 +36,19 @@ pub(crate) fn inflated_frame(frame: &[u8], bytes_max: usize) -> Vec<u8> {
         _ => 2,
     };
     server_frame(frame[0] & 0x0f, &inflated(&frame[header_len..], bytes_max))
+}
+
+/// The frame in its plain form of an encrypted frame of the server.
+pub(crate) fn decrypted_frame(cipher: &Cipher, frame: &[u8]) -> Vec<u8> {
+    let header_len = match frame[1] {
+        127 => 10,
+        126 => 4,
+        _ => 2,
+    };
+    let event = std::str::from_utf8(&frame[header_len..]).expect("text");
+    let data = event.strip_prefix(r#"{"event":"encrypted","data":"#).and_then(|data| data.strip_suffix('}'));
+    let data = data.unwrap_or_else(|| panic!("{event} goes out readable"));
+    server_frame(frame[0] & 0x0f, cipher.open(data).expect("a message of this key").as_bytes())
 }
 
 /// A close frame of the server.

@@ -3,10 +3,12 @@
 //! One list of frames a connection, nothing shared, every sum computed when asked for.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use bytes::Bytes;
+use shardcast_wire::ignis::Cipher;
 
-use super::bytes::whole_answer_len;
+use super::bytes::{decrypted_frame, whole_answer_len, whole_frame_len};
 
 /// What a frame is to the rules of slow consumers, idleness and order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub(crate) struct Frame {
     pub(crate) kind: Kind,
     /// Which bytes it may be. Empty for an HTTP answer until the shard showed it.
     pub(crate) either: Vec<Bytes>,
+    /// Of one that goes out encrypted: what it is, and the key. `either` is what the shard made of it once it did.
+    pub(crate) secret: Option<(Bytes, Rc<Cipher>)>,
     /// For an HTTP answer: status and accept key.
     pub(crate) http: Option<(u16, Option<String>)>,
     /// Of an answer that upgrades: permessage-deflate is agreed on.
@@ -36,7 +40,15 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn message(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Message, either: vec![bytes.into()], http: None, deflates: false, forced: None }
+        let either = vec![bytes.into()];
+        Self { kind: Kind::Message, either, secret: None, http: None, deflates: false, forced: None }
+    }
+
+    /// A message, encrypted if there is a key.
+    pub(crate) fn message_under(cipher: Option<&Rc<Cipher>>, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let secret = cipher.map(|cipher| (bytes.clone(), cipher.clone()));
+        Self { secret, ..Self::message(bytes) }
     }
 
     pub(crate) fn control(bytes: impl Into<Bytes>) -> Self {
@@ -50,12 +62,12 @@ impl Frame {
     /// A control frame that is one of these.
     pub(crate) fn either(either: Vec<Bytes>) -> Self {
         assert!(!either.is_empty(), "a frame is something");
-        Self { kind: Kind::Control, either, http: None, deflates: false, forced: None }
+        Self { kind: Kind::Control, either, secret: None, http: None, deflates: false, forced: None }
     }
 
     pub(crate) fn http(status: u16, accept: Option<String>) -> Self {
         let http = Some((status, accept));
-        Self { kind: Kind::Control, either: Vec::new(), http, deflates: false, forced: None }
+        Self { kind: Kind::Control, either: Vec::new(), secret: None, http, deflates: false, forced: None }
     }
 
     pub(crate) fn switching(accept: String, deflates: bool) -> Self {
@@ -68,7 +80,11 @@ impl Frame {
 
     /// Settles on what the shard offers at the place of this frame.
     fn settle(&mut self, offered: &[u8]) {
-        if self.http.is_some() && self.either.is_empty() {
+        if let Some((plain, cipher)) = &self.secret {
+            let len = whole_frame_len(offered).expect("an encrypted frame is offered whole");
+            assert_eq!(decrypted_frame(cipher, &offered[..len]), plain[..], "what is encrypted");
+            self.either = vec![Bytes::copy_from_slice(&offered[..len])];
+        } else if self.http.is_some() && self.either.is_empty() {
             let len = whole_answer_len(offered).expect("an answer is offered whole");
             self.either = vec![Bytes::copy_from_slice(&offered[..len])];
         } else if self.either.len() > 1 {
@@ -76,6 +92,20 @@ impl Frame {
             self.either = vec![self.either.swap_remove(chosen)];
         }
     }
+}
+
+/// How many of these frames the shard offers at once.
+pub(crate) fn offered_count(frames: &[Frame], offered: &[u8]) -> usize {
+    let mut at = 0;
+    let mut count = 0;
+    for frame in frames {
+        let rest = &offered[at..];
+        let whole = if frame.http.is_some() { whole_answer_len(rest) } else { whole_frame_len(rest) };
+        let Some(len) = whole.filter(|_| !rest.is_empty()) else { break };
+        at += len;
+        count += 1;
+    }
+    count
 }
 
 /// Where the bytes of a turn part from its frames.
@@ -172,6 +202,12 @@ impl Line {
         let mut rest = std::mem::take(&mut self.queue);
         if self.written > 0 {
             self.queue.extend(rest.pop_front());
+        }
+        // Encrypted for nothing: another time it will be other bytes.
+        for frame in &mut rest {
+            if let Some((plain, _)) = &frame.secret {
+                frame.either = vec![plain.clone()];
+            }
         }
         rest.into_iter().filter_map(|frame| (!self.push(frame, bounds)).then_some(())).count()
     }

@@ -112,7 +112,7 @@ impl Mirror {
         assert_eq!(users, expected, "users of shard {shard}");
 
         let deflating: BTreeSet<_> = self.deflating.iter().copied().filter(|at| at.1 == shard).collect();
-        let open = conns().filter(|conn| conn.phase == Phase::Open && conn.deflates);
+        let open = conns().filter(|conn| conn.phase == Phase::Open && conn.takes_deflated());
         let expected = open.map(|conn| (conn.mount, shard)).collect();
         assert_eq!(deflating, expected, "mounts of shard {shard} that deflate");
     }

@@ -57,6 +57,8 @@ pub struct Summary {
     pub fault_done: bool,
     /// Authentications refused, for all reasons.
     pub auth_refused: u64,
+    /// Request heads refused.
+    pub refused_heads: u64,
     /// Sums of the shards' counters, in the order of [`Counters::FIELDS`].
     pub counters: Vec<u64>,
 }
@@ -70,6 +72,7 @@ impl Summary {
         self.frames_heard += other.frames_heard;
         self.letters_refused += other.letters_refused;
         self.auth_refused += other.auth_refused;
+        self.refused_heads += other.refused_heads;
         self.counters.resize(Counters::FIELDS.len(), 0);
         self.counters.iter_mut().zip(&other.counters).for_each(|(sum, value)| *sum += value);
     }
@@ -89,6 +92,7 @@ impl Summary {
             letters_refused: totals.letters_refused,
             auth_refused: totals.auth_refused,
             fault_done: totals.fault_done,
+            refused_heads: totals.refused_heads,
             counters: totals.counters,
         }
     }
@@ -112,8 +116,8 @@ impl fmt::Display for Summary {
 /// A run in which something was not as the model says.
 #[derive(Debug)]
 pub struct Failure {
-    /// Runs it again.
-    pub seed: u64,
+    /// Runs it again; `None` when bytes did the choosing.
+    pub seed: Option<u64>,
     /// What was wrong.
     pub message: String,
     /// Whether the fault of the run had come to pass.
@@ -129,7 +133,8 @@ impl fmt::Display for Failure {
             let end = event.floor_char_boundary(400);
             writeln!(f, "  {}", &event[..end])?;
         }
-        let Self { seed, message, .. } = self;
+        let Self { message, .. } = self;
+        let Some(seed) = self.seed else { return write!(f, "\n{message}") };
         writeln!(f, "\nseed {seed}: {message}\n\nTo see it again:")?;
         write!(
             f,
@@ -143,13 +148,43 @@ impl fmt::Display for Failure {
 /// # Errors
 /// Something was not as the model says: a bug, or the fault that was asked for.
 pub fn run(seed: u64, kind: Kind, fault: Option<Fault>, events_max: usize) -> Result<Summary, Box<Failure>> {
-    let first = run_once(seed, kind, fault, None);
-    let Err((message, fault_done)) = first else { return first.map_err(|_| unreachable!("it is a success")) };
+    let first = run_once(Rng::new(seed), kind, fault, None);
+    first.map_err(|failed| explained(failed, Some(seed), Rng::new(seed), kind, fault, events_max))
+}
+
+/// Runs the usual world with choices made by `bytes`, until there are no more.
+///
+/// # Panics
+/// Something was not as the model says.
+pub fn run_bytes(bytes: &[u8]) {
+    let mut rng = Rng::of_bytes(bytes);
+    let scenario = scenario_of(&mut rng, Kind::Usual);
+    World::new(rng, &scenario, None).run();
+}
+
+/// What [`run_bytes`] does, as [`run`] does it.
+///
+/// # Errors
+/// Something was not as the model says: a bug.
+pub fn explain_bytes(bytes: &[u8], events_max: usize) -> Result<Summary, Box<Failure>> {
+    let first = run_once(Rng::of_bytes(bytes), Kind::Usual, None, None);
+    first.map_err(|failed| explained(failed, None, Rng::of_bytes(bytes), Kind::Usual, None, events_max))
+}
+
+/// The report of a run that failed.
+fn explained(
+    (message, fault_done): (String, bool),
+    seed: Option<u64>,
+    rng: Rng,
+    kind: Kind,
+    fault: Option<Fault>,
+    events_max: usize,
+) -> Box<Failure> {
     let mut log = Log { events_max, ..Log::default() };
     // It fails the same way, so the second message is the first.
-    drop(run_once(seed, kind, fault, Some(&mut log)));
-    let scenario = scenario_of(&mut Rng::new(seed), kind).to_string();
-    Err(Box::new(Failure { seed, message, fault_done, scenario, events: log.events }))
+    drop(run_once(rng.clone(), kind, fault, Some(&mut log)));
+    let scenario = scenario_of(&mut { rng }, kind).to_string();
+    Box::new(Failure { seed, message, fault_done, scenario, events: log.events })
 }
 
 fn scenario_of(rng: &mut Rng, kind: Kind) -> Scenario {
@@ -160,12 +195,11 @@ fn scenario_of(rng: &mut Rng, kind: Kind) -> Scenario {
 }
 
 fn run_once(
-    seed: u64,
+    mut rng: Rng,
     kind: Kind,
     fault: Option<Fault>,
     log: Option<&mut Log>,
 ) -> Result<Summary, (String, bool)> {
-    let mut rng = Rng::new(seed);
     let scenario = scenario_of(&mut rng, kind);
     let mut world = World::new(rng, &scenario, fault);
     world.log = log;

@@ -9,12 +9,13 @@ mod flush;
 mod ignis;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use shardcast_shard::{ConnId, Dialect, Forms, HangUp, Now, ShardConfig};
 use shardcast_wire::close::CloseCode;
-use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId, UserId};
+use shardcast_wire::ignis::{BROADCAST_ROOM, Cipher, ClientId, UserId};
 
 use super::bytes::{inflated_frame, opcode, server_frame};
 use super::line::{Bounds, Frame, Kind, Line};
@@ -86,6 +87,8 @@ pub(crate) struct Conn {
     peer_done: bool,
     /// It agreed on permessage-deflate.
     pub(crate) deflates: bool,
+    /// Its key, if it is encrypted.
+    pub(crate) cipher: Option<Rc<Cipher>>,
     /// Accepted in this turn, not offered yet.
     pub(crate) turn: Vec<Frame>,
     pub(crate) line: Line,
@@ -196,6 +199,7 @@ impl Model {
             ping_out: false,
             peer_done: false,
             deflates: false,
+            cipher: None,
             turn: Vec::new(),
             line: Line::default(),
             wire: VecDeque::new(),
@@ -276,8 +280,9 @@ impl Model {
             let is_client = conn.shard == shard && conn.mount == *mount && conn.auth == Auth::Done;
             let is_excluded = excludes && excluded.contains(&index);
             if is_client && !is_excluded && conn.listens(index, audience) {
-                let deflated = deflated.as_ref().filter(|_| conn.deflates);
-                conn.turn.push(Frame::message(deflated.unwrap_or(frame).clone()));
+                let deflated = deflated.as_ref().filter(|_| conn.takes_deflated());
+                let bytes = deflated.unwrap_or(frame).clone();
+                conn.turn.push(Frame::message_under(conn.cipher.as_ref(), bytes));
                 receivers += 1;
             }
         }
@@ -399,6 +404,11 @@ impl Conn {
             Audience::Client(client) => *client == index,
             Audience::User(user) => self.user.as_ref() == Some(user),
         }
+    }
+
+    /// Whether messages go to it compressed.
+    pub(crate) fn takes_deflated(&self) -> bool {
+        self.deflates && self.cipher.is_none()
     }
 
     /// The rooms an operator sees.

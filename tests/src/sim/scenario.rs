@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shardcast::compression::Compression;
-use shardcast_shard::{Dialect, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+use shardcast_shard::address::Addresses;
+use shardcast_shard::rates::{Rate, RateLimits, Rates};
+use shardcast_shard::{Dialect, Encryption, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+use shardcast_wire::origin::Origins;
 use shardcast_wire::{http, message};
 
 use super::rng::Rng;
@@ -86,6 +90,9 @@ pub(crate) struct Scenario {
     pub(crate) kernel_bytes: (u64, u64),
     pub(crate) weights: Vec<u32>,
     pub(crate) hooks: HookHabits,
+    /// Clients that are encrypted, in percent; nobody where memory is scarce, since the model would have to know
+    /// which shared bytes are held for whom in which form.
+    pub(crate) encrypted: u32,
     /// The cap on all outboxes is within reach, so that what is refused depends on who shares what with whom
     /// and the model learns it from the shard.
     pub(crate) memory_scarce: bool,
@@ -129,6 +136,7 @@ impl Scenario {
                 refused: rng.pick(&[0, 5, 10]),
                 failed: rng.pick(&[0, 5]),
             },
+            encrypted: if memory_scarce { 0 } else { rng.pick(&[0, 0, 30, 100]) },
             memory_scarce,
             input_scarce,
             checks_every_event: rng.chance(25),
@@ -159,6 +167,7 @@ impl Scenario {
         scenario.peers_max = scenario.crowd + 20;
         scenario.steps = 300;
         scenario.memory_scarce = false;
+        scenario.encrypted = rng.pick(&[0, 20, 60]);
         scenario.input_scarce = false;
         scenario.checks_every_event = false;
         scenario.hooks = HookHabits { at_once: 100, never: 0, refused: 0, failed: 0 };
@@ -177,6 +186,7 @@ fn shard_config(rng: &mut Rng, memory_scarce: bool, input_scarce: bool) -> Shard
     let other = ignis(rng, &["ws-default"]);
     ShardConfig {
         conns_max: rng.pick(&[3, 1_000, 1_000, 1_000, 1_000]),
+        handshakes_max: 1_000,
         outbox_bytes_total_max: if memory_scarce { rng.within(100..=8_000) as usize } else { usize::MAX / 2 },
         input_bytes_total_max: if input_scarce { rng.within(300..=2_000) as usize } else { usize::MAX / 2 },
         rooms_per_conn_max: rng.pick(&[3, 5, 1_000]),
@@ -185,6 +195,9 @@ fn shard_config(rng: &mut Rng, memory_scarce: bool, input_scarce: bool) -> Shard
         handshake_timeout_ms: rng.pick(&[1_000, 10_000]),
         close_timeout_ms: rng.pick(&[500, 10_000]),
         head: http::HeadLimits::default(),
+        addresses: Addresses::default(),
+        counts_addresses: false,
+        rates: generous(),
         mounts: vec![
             mount(rng, "/ws", Dialect::Ignis(main)),
             mount(rng, "/other", Dialect::Ignis(other)),
@@ -193,10 +206,18 @@ fn shard_config(rng: &mut Rng, memory_scarce: bool, input_scarce: bool) -> Shard
     }
 }
 
+/// Rates that nobody exceeds: the buckets are kept, and refuse nothing that the model expects.
+fn generous() -> RateLimits {
+    let rate = Some(Rate::new(1_000_000_000, Duration::from_secs(1), 1_000_000_000));
+    let rates = Rates { messages: rate, bytes: rate, joins: rate };
+    RateLimits { connection: rates, user: rates, address: rates, refusals_max: 0 }
+}
+
 fn mount(rng: &mut Rng, path: &str, dialect: Dialect) -> Mount {
     Mount {
         path: path.to_owned(),
         dialect,
+        origins: Origins::default(),
         compression: rng.chance(60),
         messages: message::Limits { message_bytes_max: rng.pick(&[1_500, 4_000]), fragments_max: 6 },
         outbox_bytes_max: rng.pick(&[0, 300, 3_000, 1 << 24, 1 << 24]),
@@ -219,5 +240,6 @@ fn ignis(rng: &mut Rng, default_rooms: &[&str]) -> IgnisSettings {
         heartbeat_timeout_ms: rng.pick(&[9_000, 90_000, 7 * 86_400_000]),
         forward_messages: rng.chance(60),
         tell_lifecycle: rng.chance(60),
+        encryption: Encryption::default(),
     }
 }

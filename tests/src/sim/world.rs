@@ -62,6 +62,7 @@ pub(crate) struct Totals {
     pub(crate) letters_refused: u64,
     pub(crate) fault_done: bool,
     pub(crate) auth_refused: u64,
+    pub(crate) refused_heads: u64,
     pub(crate) counters: Vec<u64>,
 }
 
@@ -128,7 +129,7 @@ impl<'a> World<'a> {
     /// Lives through the whole scenario. Panics on the first thing that is not as the model says.
     pub(crate) fn run(&mut self) {
         self.gather_crowd();
-        while self.step < self.scenario.steps {
+        while self.step < self.scenario.steps && !self.rng.is_spent() {
             let (action, _) = Action::WEIGHTS[self.rng.weighted(&self.scenario.weights)];
             self.act(action);
             self.step += 1;
@@ -137,7 +138,9 @@ impl<'a> World<'a> {
         self.tear_down();
         let mut sums = vec![0; Counters::FIELDS.len()];
         for host in &self.hosts {
-            let values = host.shard.counters().values();
+            let counters = host.shard.counters();
+            self.totals.refused_heads += counters.refused_heads.iter().sum::<u64>();
+            let values = counters.values();
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
             self.totals.auth_refused += host.shard.counters().auth_refused.iter().sum::<u64>();
         }

@@ -38,7 +38,11 @@ impl Arena {
     }
 
     pub(crate) fn with(config: Config) -> Self {
-        let server = TestServer::start(&config);
+        Self::of(TestServer::start(&config))
+    }
+
+    /// Around a server that runs.
+    pub(crate) fn of(server: TestServer) -> Self {
         let bystander = Some(Bystander::of(&server));
         let before = server.counts();
         Self { bystander, before, server }
@@ -63,8 +67,13 @@ impl Arena {
     /// these incidents, each counted this often, and the bystander is well.
     pub(crate) fn attack(&mut self, label: &str, expected: &[(&str, u64)], attack: impl FnOnce(&Self)) {
         attack(self);
-        self.bystander.as_mut().expect("there until the end").is_well();
+        self.is_well();
         self.before = self.server.expect_incidents(label, &self.before, expected);
+    }
+
+    /// The bystander receives what is emitted from here on.
+    pub(crate) fn is_well(&mut self) {
+        self.bystander.as_mut().expect("there until the end").is_well();
     }
 
     /// The counters before the attack that is going on.

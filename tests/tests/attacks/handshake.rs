@@ -12,7 +12,6 @@ const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const VERSION: &str = "Sec-WebSocket-Version: 13\r\n";
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
 
-const REFUSED: &[(&str, u64)] = &[("refused_heads", 1)];
 const TIMED_OUT: &[(&str, u64)] = &[("handshake_timeouts", 1)];
 
 /// A head with these lines after the request line, each with its CRLF.
@@ -25,9 +24,10 @@ fn upgrade(lines: &str) -> String {
     head("/ws", &format!("{UPGRADE}{KEY}{VERSION}{lines}"))
 }
 
-/// Sends a head and expects a status that ends the connection, and one refusal counted.
-fn refused(arena: &mut Arena, label: &str, head: &[u8], status: u16) {
-    arena.attack(label, REFUSED, |arena| {
+/// Sends a head and expects a status that ends the connection, and one refusal counted for this reason.
+fn refused(arena: &mut Arena, label: &str, head: &[u8], status: u16, reason: &str) {
+    let counter = format!("refused_heads.{reason}");
+    arena.attack(label, &[(&counter, 1)], |arena| {
         let mut client = arena.raw();
         // A server that has seen enough may end the connection before the last byte.
         match client.send_raw(head) {
@@ -89,8 +89,8 @@ fn attack_01_a_dripped_head_ends_408_at_the_deadline() {
 fn attack_02_a_tls_hello_is_refused_and_a_stalled_one_is_too() {
     let mut arena = impatient();
     let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[0x5a; 500]].concat();
-    refused(&mut arena, "2 a hello", &hello, 400);
-    refused(&mut arena, "2 its first byte", &hello[..1], 400);
+    refused(&mut arena, "2 a hello", &hello, 400, "malformed");
+    refused(&mut arena, "2 its first byte", &hello[..1], 400, "malformed");
     arena.end();
 }
 
@@ -112,16 +112,28 @@ fn attack_03_saying_nothing_ends_408() {
 fn attack_04_one_huge_header_ends_431() {
     let mut arena = Arena::new();
     let value = "x".repeat(64 << 10);
-    refused(&mut arena, "4 ended", upgrade(&format!("X-Big: {value}\r\n")).as_bytes(), 431);
-    refused(&mut arena, "4 without an end", format!("GET /ws HTTP/1.1\r\nX-Big: {value}").as_bytes(), 431);
+    refused(&mut arena, "4 ended", upgrade(&format!("X-Big: {value}\r\n")).as_bytes(), 431, "too_big");
+    refused(
+        &mut arena,
+        "4 without an end",
+        format!("GET /ws HTTP/1.1\r\nX-Big: {value}").as_bytes(),
+        431,
+        "too_big",
+    );
     arena.end();
 }
 
 #[test]
 fn attack_05_ten_thousand_tiny_headers_end_431() {
     let mut arena = Arena::new();
-    refused(&mut arena, "5 ten thousand", upgrade(&"a:b\r\n".repeat(10_000)).as_bytes(), 431);
-    refused(&mut arena, "5 few enough bytes", upgrade(&"a:b\r\n".repeat(1_000)).as_bytes(), 431);
+    refused(&mut arena, "5 ten thousand", upgrade(&"a:b\r\n".repeat(10_000)).as_bytes(), 431, "too_big");
+    refused(
+        &mut arena,
+        "5 few enough bytes",
+        upgrade(&"a:b\r\n".repeat(1_000)).as_bytes(),
+        431,
+        "too_many_headers",
+    );
     arena.end();
 }
 
@@ -160,7 +172,10 @@ fn attack_07_bad_keys_end_500_and_other_versions_426() {
         (format!("7 version {version}"), head("/ws", &lines), 426)
     }));
     cases.push(("7 no version".to_owned(), head("/ws", &format!("{UPGRADE}{KEY}")), 426));
-    each(&cases, |arena, (label, head, status)| refused(arena, label, head.as_bytes(), *status));
+    each(&cases, |arena, (label, head, status)| {
+        let reason = if *status == 426 { "upgrade_version" } else { "upgrade_key" };
+        refused(arena, label, head.as_bytes(), *status, reason);
+    });
 }
 
 #[test]
@@ -168,7 +183,7 @@ fn attack_08_endless_or_broken_extension_offers_are_ignored() {
     let mut arena = Arena::new();
     let offer =
         |parameters: &str| upgrade(&format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}\r\n"));
-    refused(&mut arena, "8 ten thousand parameters", offer(&";a".repeat(10_000)).as_bytes(), 431);
+    refused(&mut arena, "8 ten thousand parameters", offer(&";a".repeat(10_000)).as_bytes(), 431, "too_big");
     upgraded(&mut arena, "8 five thousand parameters", &offer(&";a".repeat(5_000)), None);
     upgraded(&mut arena, "8 an open quote", &offer("; a=\"open, permessage-deflate"), None);
     upgraded(&mut arena, "8 a trailing backslash", &offer("; a=\"\\"), None);
@@ -179,7 +194,7 @@ fn attack_08_endless_or_broken_extension_offers_are_ignored() {
 fn attack_09_the_first_of_endless_or_broken_protocols_is_echoed() {
     let mut arena = Arena::new();
     let offer = |protocols: &str| upgrade(&format!("Sec-WebSocket-Protocol: {protocols}\r\n"));
-    refused(&mut arena, "9 ten thousand", offer(&"p,".repeat(10_000)).as_bytes(), 431);
+    refused(&mut arena, "9 ten thousand", offer(&"p,".repeat(10_000)).as_bytes(), 431, "too_big");
     upgraded(&mut arena, "9 five thousand", &offer(&"p,".repeat(5_000)), Some("p"));
     upgraded(&mut arena, "9 an open quote", &offer("\"open, p"), Some("\"open"));
     upgraded(&mut arena, "9 only commas", &offer(",,,"), None);
@@ -191,28 +206,30 @@ fn attack_10_heads_that_mean_two_things_end_400() {
     let post = |lines: &str| format!("POST /api/emit HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
     let both = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n";
     let heads = [
-        ("length and coding", post(both)),
-        ("two codings", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n")),
-        ("two lengths", post("Content-Length: 4\r\nContent-Length: 5\r\n")),
-        ("length +5", post("Content-Length: +5\r\n")),
-        ("length 0x5", post("Content-Length: 0x5\r\n")),
-        ("a folded header", post("X-Folded: a\r\n b\r\n")),
-        ("a bare line feed", post("X-Bare: a\nContent-Length: 4\r\n")),
-        ("only line feeds", "GET / HTTP/1.1\nHost: h\n\n".to_owned()),
-        ("a NUL", post("X-Nul: a\0b\r\n")),
-        ("a space before the colon", post("Content-Length : 4\r\n")),
-        ("no host", "GET /ws HTTP/1.1\r\n\r\n".to_owned()),
-        ("two hosts", post("Host: other\r\n")),
-        ("an upgrade with length and coding", upgrade(both)),
+        ("length and coding", "body_length", post(both)),
+        ("two codings", "body_length", post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n")),
+        ("two lengths", "body_length", post("Content-Length: 4\r\nContent-Length: 5\r\n")),
+        ("length +5", "body_length", post("Content-Length: +5\r\n")),
+        ("length 0x5", "body_length", post("Content-Length: 0x5\r\n")),
+        ("a folded header", "malformed", post("X-Folded: a\r\n b\r\n")),
+        ("a bare line feed", "bare_line_feed", post("X-Bare: a\nContent-Length: 4\r\n")),
+        ("only line feeds", "bare_line_feed", "GET / HTTP/1.1\nHost: h\n\n".to_owned()),
+        ("a NUL", "malformed", post("X-Nul: a\0b\r\n")),
+        ("a space before the colon", "malformed", post("Content-Length : 4\r\n")),
+        ("no host", "host", "GET /ws HTTP/1.1\r\n\r\n".to_owned()),
+        ("two hosts", "host", post("Host: other\r\n")),
+        ("an upgrade with length and coding", "body_length", upgrade(both)),
     ];
-    each(&heads, |arena, (label, head)| refused(arena, &format!("10 {label}"), head.as_bytes(), 400));
+    each(&heads, |arena, (label, reason, head)| {
+        refused(arena, &format!("10 {label}"), head.as_bytes(), 400, reason);
+    });
 }
 
 #[test]
 fn attack_11_an_upgrade_with_a_body_ends_400_and_frames_after_the_head_are_kept() {
     let mut arena = Arena::new();
     for lines in ["Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"] {
-        refused(&mut arena, lines, (upgrade(lines) + "body").as_bytes(), 400);
+        refused(&mut arena, lines, (upgrade(lines) + "body").as_bytes(), 400, "upgrade_body");
     }
     arena.attack("11 frames in the packet of the head", &[], |arena| {
         let mut client = arena.raw();
@@ -235,7 +252,7 @@ fn attack_12_targets_that_are_long_absolute_or_climb_reach_no_mount_by_accident(
     let mut arena = Arena::new();
     let lines = format!("{UPGRADE}{KEY}{VERSION}");
     let long = "a".repeat(100 << 10);
-    refused(&mut arena, "12 100 KB", head(&format!("/{long}"), &lines).as_bytes(), 414);
+    refused(&mut arena, "12 100 KB", head(&format!("/{long}"), &lines).as_bytes(), 414, "target_too_long");
     for target in ["http://h/ws", "/a/../ws", "/ws?token=x"] {
         upgraded(&mut arena, &format!("12 {target}"), &head(target, &lines), None);
     }

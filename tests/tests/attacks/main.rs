@@ -3,13 +3,20 @@
 //! Each ends as it must: a named close code or HTTP status, bounded memory and CPU, a healthy client beside it that
 //! notices nothing, and exactly one counter that moves. The numbers in the names are those of the catalogue.
 
+mod addresses;
 mod arena;
 mod compression;
+mod crowds;
 mod exhaustion;
 mod frames;
 mod handshake;
+mod logs;
+mod origins;
 mod payload;
+mod rates;
 mod redis;
 mod rooms;
+mod siege;
+mod tls;
 mod tokens;
 mod transport;

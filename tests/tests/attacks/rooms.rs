@@ -1,7 +1,7 @@
 //! 59 to 66: names of rooms and users that are not what they seem, and joins without measure.
 
 use serde_json::{Value, json};
-use shardcast::config::{Secret, Token, UserId};
+use shardcast::config::{Mount, Secret, Token, UserId};
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::{TestServer, WS, emit, one_shard};
 use shardcast_wire::ignis::Destination;
@@ -110,6 +110,52 @@ fn attack_59_a_room_is_its_exact_name_and_no_other() {
         client.send_text(&format!(r#"{{"event":"join","data":{{"rooms":{names}}}}}"#));
         client.settle();
         client.leave();
+    });
+    arena.end();
+}
+
+/// CVE-2026-39972: keys glued together of parts that may hold the glue. Here parts are never glued.
+#[test]
+fn attack_60_users_rooms_and_clients_of_like_names_are_nobody_elses() {
+    let mut config = one_shard();
+    config.mounts.push(Mount { path: "/other".to_owned(), ..Mount::default() });
+    let mut arena = Arena::with(config);
+    arena.attack("60", &[], |arena| {
+        let (mut user_a, id) = arena.server.client("a");
+        let (mut user_ab, _) = arena.server.client("a_b");
+        ask(&mut user_a, "join", &json!(["b_c", "u:a_b", "a_b"]));
+        ask(&mut user_ab, "join", &json!(["c", "u:a", "a", &id]));
+        let mut other = Client::connect(arena.server.address(), "/other");
+        other.authenticate("token", "a");
+        ask(&mut other, "join", &json!(["a", "c", "b_c"]));
+        let engine = arena.server.engine();
+        let user = |user: &str| Destination::User(json!(user).to_string().into());
+        for (to, hearers) in [
+            (user("a"), [true, false]),
+            (user("a_b"), [false, true]),
+            (user("a_b_c"), [false, false]),
+            (Destination::Room("b_c".into()), [true, false]),
+            (Destination::Room("c".into()), [false, true]),
+            (Destination::Room("a_b".into()), [true, false]),
+            (Destination::Room("a".into()), [false, true]),
+            (Destination::Room("a_b_c".into()), [false, false]),
+        ] {
+            let label = format!("{to:?}");
+            emit(engine, to, "e", "1");
+            for (client, hears) in [&mut user_a, &mut user_ab].into_iter().zip(hearers) {
+                client.settle();
+                assert_eq!(client.take_pending().len(), usize::from(hears), "{label}");
+            }
+            other.settle();
+            assert_eq!(other.take_pending(), [], "{label}: of the other mount");
+        }
+        // A number is another user than its text, and one's id is nobody else's room.
+        emit(engine, Destination::User("1".into()), "e", "1");
+        let (mut text_one, _) = arena.server.client("1");
+        emit(engine, Destination::User("1".into()), "e", "1");
+        text_one.settle();
+        assert_eq!(text_one.take_pending(), []);
+        [user_a, user_ab, other, text_one].into_iter().for_each(Client::leave);
     });
     arena.end();
 }

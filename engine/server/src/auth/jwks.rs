@@ -342,3 +342,67 @@ pub async fn keep_all(mut sources: watch::Receiver<Vec<Arc<Source>>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::key::{Key, Label, public};
+    use crate::auth::signing::generate;
+    use crate::config::JwtAlgorithm;
+
+    fn key(kid: &str) -> Key {
+        let pem = generate(JwtAlgorithm::EdDsa).expect("a key").public.expect("a key pair");
+        Key::new(public(&pem).expect("a key"), Label { kid: Some(kid), ..Label::default() }).expect("a key")
+    }
+
+    fn kids(held: &[Held]) -> Vec<(&str, bool)> {
+        held.iter().map(|held| (held.key.kid().unwrap_or_default(), held.missing_since.is_some())).collect()
+    }
+
+    #[test]
+    fn a_key_that_goes_missing_is_held_for_an_hour_and_no_longer() {
+        let start = Instant::now();
+        let (first, changed) = merge(&[], vec![key("a"), key("b")], start);
+        assert_eq!((kids(&first).as_slice(), changed), ([("a", false), ("b", false)].as_slice(), true));
+
+        let (second, changed) = merge(&first, vec![key("c")], start);
+        assert_eq!(kids(&second), [("c", false), ("a", true), ("b", true)]);
+        assert!(changed);
+        let later = start + RETIRED_FOR - Duration::from_secs(1);
+        let (third, _) = merge(&second, vec![key("d")], later);
+        assert_eq!(kids(&third), [("d", false), ("c", true), ("a", true), ("b", true)]);
+        let (fourth, changed) = merge(&third, vec![key("d")], start + RETIRED_FOR);
+        assert_eq!(kids(&fourth), [("d", false), ("c", true)]);
+        assert!(changed, "keys went");
+    }
+
+    #[test]
+    fn a_key_id_that_is_given_to_another_key_is_that_keys() {
+        let now = Instant::now();
+        let (first, _) = merge(&[], vec![key("a")], now);
+        let (second, changed) = merge(&first, vec![key("a")], now);
+        assert_eq!(kids(&second), [("a", false)]);
+        assert!(changed && first[0].key.print() != second[0].key.print());
+    }
+
+    #[test]
+    fn no_more_keys_are_held_that_are_missing_than_there_may_be_keys() {
+        let now = Instant::now();
+        let mut held = Vec::new();
+        for round in 0..3 {
+            let keys = (0..jwk::KEYS_MAX).map(|index| key(&format!("{round}-{index}"))).collect();
+            held = merge(&held, keys, now).0;
+        }
+        assert_eq!(held.len(), 2 * jwk::KEYS_MAX);
+    }
+
+    #[test]
+    fn the_same_set_again_changes_nothing() {
+        let now = Instant::now();
+        let pem = generate(JwtAlgorithm::Es256).expect("a key").public.expect("a key pair");
+        let same = || Key::new(public(&pem).expect("a key"), Label::default()).expect("a key");
+        let (first, _) = merge(&[], vec![same()], now);
+        let (second, changed) = merge(&first, vec![same()], now);
+        assert_eq!((second.len(), changed), (1, false));
+    }
+}

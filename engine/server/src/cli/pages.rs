@@ -1,6 +1,7 @@
 //! What `check`, `config` and `version` print.
 
 use std::env::consts::{ARCH, OS};
+use std::net::SocketAddr;
 
 use clap::Args;
 
@@ -45,7 +46,12 @@ pub fn summary(loaded: &Loaded) -> String {
     let mut lines = vec![format!("ok: {file}, {env} from the environment, {flags} from flags")];
     let mut line = |label: &str, text: String| lines.push(format!("  {label:<12} {text}"));
 
-    line("clients", config.server.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let list = |addresses: &[SocketAddr]| {
+        let texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+    };
+    line("clients", list(&config.server.listen));
+    line("with TLS", list(&config.server.tls_listen));
     let (shards, connections) = (config.shard_count(machine), config.connections_max(machine));
     line("capacity", format!("{shards} shards, {connections} connections, io {}", config.server.io.name()));
     line("admin", config.admin.listen.map_or_else(|| "off".to_owned(), |address| address.to_string()));

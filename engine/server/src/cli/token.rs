@@ -57,7 +57,7 @@ Keys of auth.jwt.jwks are fetched for it. Exit code 0 when the token is good and
 const CHECK_EXAMPLES: &str = "\
 Examples:
   shardcast token check eyJhbGciOi...
-  pbpaste | shardcast token check - --room user:u1 --room chat";
+  cat token.txt | shardcast token check - --room user:u1 --room chat";
 
 /// Arguments of `token`.
 #[derive(Args)]

@@ -10,12 +10,15 @@ use shardcast_wire::ignis::RESERVED_PREFIX;
 
 use super::Config;
 use super::key::KeyPath;
-use super::keys::{Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Token};
+use super::keys::{
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Tls, TlsCertificate,
+    Token,
+};
 use super::load::Origins;
 use super::machine::Machine;
 use super::problem::{Problem, Warning};
 use super::secret::mask_url;
-use super::values::{Auto, Choice, Dialect, WebhookHook};
+use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, ProxyProtocol, WebhookHook};
 use super::webhooks::{self, WebhookAdvice, WebhookRule};
 use crate::auth::key::{Key, KeyError};
 use crate::auth::rules::{RULE_ROOMS_MAX, RULES_MAX};
@@ -39,8 +42,16 @@ pub enum Rule {
     /// An address is named twice.
     #[error("{0} is listed twice; remove one")]
     ListenTwice(SocketAddr),
+    /// A TLS address that is also a plain one.
+    #[error("{0} is also an address without TLS (server.listen); give one of them another port")]
+    TlsShared(SocketAddr),
+    /// TLS without a certificate or key.
+    #[error("missing: server.tls_listen needs a certificate and its key; set tls.certificate and tls.key")]
+    TlsIncomplete,
     /// The admin listener's address takes connections meant for clients.
-    #[error("{0} is also an address for clients (server.listen); give the admin listener a port of its own")]
+    #[error(
+        "{0} is also an address for clients (server.listen, server.tls_listen); give the admin listener a port of its own"
+    )]
     ListenShared(SocketAddr),
     /// Dev mode where others can reach it.
     #[error(
@@ -108,6 +119,9 @@ pub enum Rule {
         "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
     )]
     OutboxAboveTotal,
+    /// Encryption of a dialect without.
+    #[error("only the ignis dialect encrypts; remove this, or serve its clients on a mount of that dialect")]
+    EncryptionUnknown,
     /// More mounts than a connection can name.
     #[error("{0} mounts are more than {MOUNTS_MAX}")]
     MountsTooMany(usize),
@@ -146,6 +160,12 @@ pub enum Rule {
     /// More rules, or more rooms in one, than are looked through for every join.
     #[error("{0} are more than {1}")]
     RulesTooMany(usize, usize),
+    /// Nobody could connect.
+    #[error("no proxy is trusted, so nobody could connect; list the proxies in server.trusted_proxies")]
+    ProxiesMissing,
+    /// A header that no request can have.
+    #[error("{0:?} is no name of a header")]
+    HeaderName(String),
     /// A token that is empty or missing.
     #[error("missing or empty; give every [[auth.tokens]] table a token")]
     TokenEmpty,
@@ -176,6 +196,9 @@ pub enum Advice {
     /// Tokens that are not looked at.
     #[error("dev mode accepts every token; the ones listed are not looked at")]
     TokensUnused,
+    /// A certificate that nobody gets.
+    #[error("not used: server.tls_listen is empty")]
+    TlsUnused,
     /// Tokens that are good for ever.
     #[error("without \"exp\" a token can be good for ever, and nobody can take it back; name it")]
     JwtNoExpiry,
@@ -201,9 +224,25 @@ pub enum Advice {
         /// What it leaves room for.
         connections: usize,
     },
+    /// An audit log that is required and has no file.
+    #[error("has no effect without audit.file")]
+    AuditNowhere,
+    /// Every web page may connect, and others can reach the listener.
+    #[error(
+        "{0} can be reached from other machines, and every web page may connect; list the pages' origins"
+    )]
+    OriginsOpen(SocketAddr),
+    /// Everybody is a proxy.
+    #[error(
+        "every address is a trusted proxy, so that clients can name whatever address they like; list your proxies"
+    )]
+    ProxiesEveryone,
     /// A second mount of a dialect that backends publish to.
     #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
     IgnisAgain,
+    /// Something about encryption where nobody is encrypted.
+    #[error("has no effect unless the mount's clients can be encrypted: set encryption")]
+    EncryptionOff,
     /// More pinned shards than cores.
     #[error(
         "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
@@ -258,40 +297,99 @@ impl Findings {
 pub fn check(config: &Config, machine: &Machine) -> Findings {
     let mut findings = Findings::default();
     check_listeners(config, &mut findings);
+    check_proxies(config, &mut findings);
+    check_tls(config, &mut findings);
     check_capacity(config, machine, &mut findings);
     check_api(config, &mut findings);
     check_auth(config, &mut findings);
     check_jwt(config, &mut findings);
     check_rules(config, &mut findings);
+    check_audit(config, &mut findings);
     webhooks::check(config, &mut findings);
     check_paths(config, &mut findings);
     for (index, mount) in config.mounts.iter().enumerate() {
         check_rooms(config, index, mount, &mut findings);
+        check_origins(config, index, mount, &mut findings);
         check_outbox(config, index, mount, &mut findings);
+        check_encryption(index, mount, &mut findings);
     }
     findings
 }
 
 fn check_listeners(config: &Config, findings: &mut Findings) {
-    let listen = &config.server.listen;
-    if listen.is_empty() {
+    let Server { listen, tls_listen, .. } = &config.server;
+    if listen.is_empty() && tls_listen.is_empty() {
         findings.refuse(Server::NAME, 0, "listen", Rule::NoListener);
     }
-    for (index, address) in listen.iter().enumerate() {
-        // Port 0 is another port each time.
-        if address.port() != 0 && listen[..index].contains(address) {
-            findings.refuse(Server::NAME, 0, "listen", Rule::ListenTwice(*address));
+    for (key, addresses) in [("listen", listen), ("tls_listen", tls_listen)] {
+        for (index, address) in addresses.iter().enumerate() {
+            // Port 0 is another port each time.
+            if address.port() != 0 && addresses[..index].contains(address) {
+                findings.refuse(Server::NAME, 0, key, Rule::ListenTwice(*address));
+            }
         }
+    }
+    for address in tls_listen {
+        if listen.iter().any(|plain| overlap(plain, address)) {
+            findings.refuse(Server::NAME, 0, "tls_listen", Rule::TlsShared(*address));
+        }
+    }
+    for address in listen.iter().chain(tls_listen) {
         if config.auth.dev && !config.auth.insecure && !address.ip().is_loopback() {
             findings.refuse(Auth::NAME, 0, "dev", Rule::DevExposed(*address));
         }
     }
     if let Some(admin) = config.admin.listen {
-        if listen.iter().any(|address| overlap(address, &admin)) {
+        if listen.iter().chain(tls_listen).any(|address| overlap(address, &admin)) {
             findings.refuse(Admin::NAME, 0, "listen", Rule::ListenShared(admin));
         }
         if !admin.ip().is_loopback() {
             findings.advise(Admin::NAME, 0, "listen", Advice::AdminExposed(admin));
+        }
+    }
+}
+
+fn check_proxies(config: &Config, findings: &mut Findings) {
+    let Server { trusted_proxies, client_address_header: header, proxy_protocol, .. } = &config.server;
+    if *proxy_protocol == ProxyProtocol::Required && trusted_proxies.is_empty() {
+        findings.refuse(Server::NAME, 0, "proxy_protocol", Rule::ProxiesMissing);
+    }
+    if trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+        findings.advise(Server::NAME, 0, "trusted_proxies", Advice::ProxiesEveryone);
+    }
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if header.is_empty() || !header.bytes().all(is_token) {
+        findings.refuse(Server::NAME, 0, "client_address_header", Rule::HeaderName(header.clone()));
+    }
+}
+
+fn check_origins(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let Server { listen, tls_listen, .. } = &config.server;
+    let exposed = listen.iter().chain(tls_listen).find(|address| !address.ip().is_loopback());
+    if let Some(address) = exposed.filter(|_| mount.origins.is_empty()) {
+        findings.advise(Mount::NAME, index, "origins", Advice::OriginsOpen(*address));
+    }
+}
+
+/// What the files hold is looked at by [`crate::tls::material`].
+fn check_tls(config: &Config, findings: &mut Findings) {
+    let Tls { certificate, key, certificates, .. } = &config.tls;
+    if config.server.tls_listen.is_empty() {
+        if certificate.is_some() {
+            findings.advise(Tls::NAME, 0, "certificate", Advice::TlsUnused);
+        }
+        return;
+    }
+    for (name, file) in [("certificate", certificate), ("key", key)] {
+        if file.is_none() {
+            findings.refuse(Tls::NAME, 0, name, Rule::TlsIncomplete);
+        }
+    }
+    for (index, TlsCertificate { certificate, key }) in certificates.iter().enumerate() {
+        for (name, file) in [("certificate", certificate), ("key", key)] {
+            if file.is_empty() {
+                findings.refuse(TlsCertificate::NAME, index, name, Rule::TlsIncomplete);
+            }
         }
     }
 }
@@ -432,6 +530,12 @@ fn check_rules(config: &Config, findings: &mut Findings) {
     }
 }
 
+fn check_audit(config: &Config, findings: &mut Findings) {
+    if config.audit.required && config.audit.file.is_none() {
+        findings.advise(Audit::NAME, 0, "required", Advice::AuditNowhere);
+    }
+}
+
 fn check_paths(config: &Config, findings: &mut Findings) {
     if config.mounts.is_empty() {
         findings.refuse(Mount::NAME, 0, "path", Rule::NoMount);
@@ -482,6 +586,15 @@ fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Find
         if *times == 2 && !room.is_empty() {
             refuse(Rule::RoomTwice(room.clone()));
         }
+    }
+}
+
+fn check_encryption(index: usize, mount: &Mount, findings: &mut Findings) {
+    if mount.encryption != Encryption::Off && mount.dialect != Dialect::Ignis {
+        findings.refuse(Mount::NAME, index, "encryption", Rule::EncryptionUnknown);
+    }
+    if mount.encryption == Encryption::Off && mount.encryption_inbound != EncryptionInbound::Off {
+        findings.advise(Mount::NAME, index, "encryption_inbound", Advice::EncryptionOff);
     }
 }
 

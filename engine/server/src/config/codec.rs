@@ -344,6 +344,10 @@ impl Codec for Text {
     }
 }
 
+impl Blank for Text {
+    const BLANK: &'static str = "";
+}
+
 /// Text that is never shown.
 #[derive(Debug)]
 pub enum Hidden {}

@@ -6,20 +6,38 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+use shardcast_wire::ignis::encryption::HKDF_INFO;
+use shardcast_wire::origin::OriginPattern;
+
 use super::codec::{
     Address, Bounded, Bytes, Claim, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern,
     Span, Switch, Template, Text, Url, User,
 };
 use super::key::{Key, Rows, Section};
+use super::traffic::{Network, Origin, Per, Rate};
 use super::url::Web;
 use super::{
-    Auto, ClaimCondition, Dialect, Effect, HttpUrl, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RedisUrl,
-    RoomPattern, RoomTemplate, RuleAction, Secret, SecretEncoding, SlowConsumer, UserId, WebhookHook,
+    AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, HttpUrl, IoDriver,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction,
+    Secret, SecretEncoding, SlowConsumer, TlsVersion, UserId, WebhookHook,
 };
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
+
+/// What the audit log records by default: all but what goes well all the time.
+const AUDIT_EVENTS: [AuditEvent; 8] = [
+    AuditEvent::AuthRefused,
+    AuditEvent::JoinRefused,
+    AuditEvent::ApiRefused,
+    AuditEvent::Kick,
+    AuditEvent::Reload,
+    AuditEvent::Start,
+    AuditEvent::Drain,
+    AuditEvent::Stop,
+];
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -140,10 +158,13 @@ macro_rules! settings {
 /// Every section, in the order of the reference page.
 pub static SECTIONS: &[Section] = &[
     Server::SECTION,
+    Tls::SECTION,
+    TlsCertificate::SECTION,
     Admin::SECTION,
     Api::SECTION,
     Redis::SECTION,
     Limits::SECTION,
+    Rates::SECTION,
     Auth::SECTION,
     Token::SECTION,
     Rule::SECTION,
@@ -151,6 +172,7 @@ pub static SECTIONS: &[Section] = &[
     JwtKey::SECTION,
     Jwks::SECTION,
     Webhooks::SECTION,
+    Audit::SECTION,
     Mount::SECTION,
 ];
 
@@ -160,6 +182,9 @@ settings! {
         /// Addresses for clients, each `ip:port`; host names are not resolved. `0.0.0.0:8080` and `[::]:8080`
         /// stand for every interface.
         listen: Vec<SocketAddr> as List<Address> = vec![loopback(8080)];
+        /// Addresses for clients that speak TLS (`wss`, `https`), in the same form; they need `tls.certificate`. With
+        /// a proxy in front that ends TLS, leave it empty.
+        tls_listen: Vec<SocketAddr> as List<Address> = Vec::new();
         /// Shards: threads that each own a share of the connections. `"auto"` is one for every core this process
         /// may run on.
         shards: Auto<usize> as OrAuto<Count> [1..=128] = Auto::Auto;
@@ -178,6 +203,21 @@ settings! {
         /// Connections the process accepts; beyond them new ones are refused. `"auto"` is what the limit on open
         /// files allows, less a reserve for the process itself.
         connections_max: Auto<usize> as OrAuto<Count> [1..=16_777_216] = Auto::Auto;
+        /// Proxies and load balancers whose word is taken for the address of a client; from everybody else it is
+        /// ignored. Never list a network that clients connect from.
+        trusted_proxies: Vec<IpNet> as List<Network> = Vec::new();
+        /// The header in which trusted proxies name the client: a list to which each appends, such as
+        /// `X-Forwarded-For`, a header that holds one address, or `Forwarded` (RFC 7239). A proxy must not pass on
+        /// what a client wrote there itself, unless it appends to it.
+        client_address_header: String as Text = "X-Forwarded-For".to_owned();
+        /// Whether trusted proxies begin each connection with a header of the PROXY protocol (v1 or v2), which names
+        /// the client. Nobody else can connect then.
+        proxy_protocol: ProxyProtocol as Name<ProxyProtocol> = ProxyProtocol::Off;
+        /// Connections that the process accepts in a second, evenly; more wait in the kernel's queue.
+        accepts_per_second_max: Option<usize> as Optional<Count> [1..=1_000_000] = None;
+        /// Connections without a complete request head that the process holds at once, so that those who stall cannot
+        /// take every place; one more is answered 503. `"auto"` is half of `connections_max`, at least 64.
+        handshakes_max: Auto<usize> as OrAuto<Count> [1..=16_777_216] = Auto::Auto;
         /// How long a new connection has to send a complete HTTP request.
         handshake_timeout: Duration as Span [millis(100)..=secs(300)] = secs(10);
         /// Longest HTTP request head (request line and headers); longer ones are answered 431.
@@ -188,6 +228,33 @@ settings! {
         log_format: LogFormat as Name<LogFormat> = LogFormat::Human;
         /// Least severe level that is logged.
         log_level: LogLevel as Name<LogLevel> = LogLevel::Info, live;
+    }
+}
+
+settings! {
+    /// TLS on the addresses of `server.tls_listen`. SIGHUP reads the files again, even when no key changed: new
+    /// connections get the new certificate, those that are open go on.
+    pub struct Tls ("tls": |config, index| config.tls; holds certificates: Vec<TlsCertificate>) {
+        /// File with the certificate and its chain, PEM, the server's own first.
+        certificate: Option<String> as Optional<Text> = None, live;
+        /// File with the certificate's private key, PEM (PKCS #8, PKCS #1 or SEC 1). Nobody but the server should be
+        /// able to read it. Prefer ECDSA (P-256): an RSA signature costs a shard some twenty times as much.
+        key: Option<String> as Optional<Text> = None, live;
+        /// Oldest version that is spoken.
+        min_version: TlsVersion as Name<TlsVersion> = TlsVersion::V12, live;
+    }
+}
+
+settings! {
+    /// A further certificate, for clients that ask (SNI) for one of the names in it; repeat the table for each. Who
+    /// asks for any other name, or none, gets `tls.certificate`.
+    pub struct TlsCertificate (
+        "tls.certificates": |config, index| config.tls.certificates[index]; rows config.tls.certificates
+    ) {
+        /// File with the certificate and its chain, PEM. Required.
+        certificate: String as Text = String::new(), live;
+        /// File with its private key, PEM. Required.
+        key: String as Text = String::new(), live;
     }
 }
 
@@ -236,8 +303,22 @@ settings! {
         /// whoever has a backlog.
         outbox_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = GIB;
         /// Bytes of incomplete requests and messages of all connections together, whole process; the connection that
-        /// crosses it is closed with 1013, or answered 503 when its request is not complete.
+        /// crosses it is closed with 1013, or answered 503 when its request is not complete. As much again may be held
+        /// by incomplete and unsent records of TLS, where the connection that crosses it just ends.
         input_bytes_total_max: usize as Bytes [MIB..=1024 * GIB] = 512 * MIB;
+        /// Memory of the process (resident) from which on new connections are answered 503, until it is 5 % below;
+        /// those that are connected stay. `"auto"` is 80 % of the machine's memory or of the cgroup's limit.
+        memory_bytes_max: Auto<Option<usize>> as OrAuto<Optional<Bytes>> [16 * MIB..=1024 * GIB] = Auto::Auto;
+        /// Connections of one address, whole process; one more is answered 429 or 503. `127.0.0.1`, `::1`
+        /// and `server.trusted_proxies` are not limited; behind a proxy the client's address counts, once it has sent its
+        /// request.
+        connections_per_address_max: Option<usize> as Optional<Count> [1..=16_777_216] = None;
+        /// Connections of one user of a mount, whole process; one more is told `Too many connections` and closed with
+        /// 1008. The older ones stay, so that two devices do not push each other out for ever.
+        connections_per_user_max: Option<usize> as Optional<Count> [1..=1_000_000] = None;
+        /// How many leading bits of an IPv6 address are one address to all limits: networks give a client at least
+        /// a /64.
+        ipv6_prefix_bits: usize as Count [32..=128] = 64;
         /// Rooms a connection may be in; joins beyond them are ignored and counted.
         rooms_per_connection_max: usize as Count [1..=1_000_000] = 1_000;
         /// Rooms a shard may hold; joins that would make one more are ignored and counted.
@@ -251,6 +332,37 @@ settings! {
         asks_in_flight_max: usize as Count [1..=1_048_576] = 16_384;
         /// How long an application's check may take; then it counts as failed, and is counted.
         hook_timeout: Duration as Span [millis(1)..=secs(3600)] = secs(60);
+    }
+}
+
+settings! {
+    /// How much clients may send. What exceeds a rate is ignored and counted; the client is told
+    /// `Rate limit exceeded` once a second, and closed with 1008 when it goes on. Messages count with pings, bytes are
+    /// those of their payloads, joins the rooms asked for. After `burst` comes how much may be sent at once after a
+    /// pause; without it that is one second's or minute's worth. Users and addresses are counted by each shard, so
+    /// that one with connections on several shards may send that many times as much; `127.0.0.1`, `::1` and
+    /// `server.trusted_proxies` are not limited as addresses.
+    pub struct Rates ("rates": |config, index| config.rates) {
+        /// Messages of a connection.
+        connection_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of a connection. A message longer than the burst passes after a pause that is long enough.
+        connection_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of a connection; allow for the rooms it joins at login.
+        connection_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// Messages of all connections of a user.
+        user_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of all connections of a user.
+        user_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of all connections of a user.
+        user_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// Messages of all connections of an address.
+        address_messages: Option<Rate> as Optional<Per<Count>> = None;
+        /// Bytes of all connections of an address.
+        address_bytes: Option<Rate> as Optional<Per<Bytes>> = None;
+        /// Joins of all connections of an address.
+        address_joins: Option<Rate> as Optional<Per<Count>> = None;
+        /// What a connection may have refused in 10 s; more closes it.
+        refusals_max: usize as Count [0..=1_000_000] = 1_000;
     }
 }
 
@@ -387,6 +499,26 @@ settings! {
 }
 
 settings! {
+    /// The audit log: a line of JSON for each refusal and for what operators did. It never holds a token, a key or a
+    /// payload.
+    pub struct Audit ("audit": |config, index| config.audit) {
+        /// File that lines are appended to; it is made with mode 0640 and opened again on SIGHUP, for log rotation.
+        /// `"-"` is standard output, `""` turns the log off.
+        file: Option<String> as Optional<Text> = None;
+        /// What is recorded.
+        events: Vec<AuditEvent> as List<Name<AuditEvent>> = AUDIT_EVENTS.to_vec(), live;
+        /// Events that may wait to be written; beyond them events are lost, which is counted and told by a line
+        /// `lost`.
+        queue_max: usize as Count [64..=1_048_576] = 8_192;
+        /// Lines a second for what strangers can cause (refusals, authentication); beyond them the same happens, so
+        /// that nobody fills the disk.
+        rate_max: usize as Count [1..=1_000_000] = 1_000;
+        /// Whether readiness turns red while lines cannot be written.
+        required: bool as Switch = false;
+    }
+}
+
+settings! {
     /// Questions and events for an application over HTTP: signed POST requests, see `docs/webhooks.md`.
     pub struct Webhooks ("webhooks": |config, index| config.webhooks) {
         /// Where they go, `https://host/path`. Plain `http://` only to loopback and private addresses, unless
@@ -433,6 +565,12 @@ settings! {
         path: String as Text = "/ws".to_owned();
         /// Protocol its clients speak.
         dialect: Dialect as Name<Dialect> = Dialect::Ignis;
+        /// Pages that may connect, by origin: scheme, host and port, compared exactly; `*` stands for one whole label
+        /// of the host. Others are answered 403. `[]` lets in every page. `"null"` is what sandboxed frames and local
+        /// files send, which any page can make.
+        origins: Vec<OriginPattern> as List<Origin> = Vec::new();
+        /// Whether a request without `Origin` is answered 403, too. Browsers always send one, other clients seldom.
+        origin_required: bool as Switch = false;
         /// Rooms that every client joins when it has authenticated, in this order.
         default_rooms: Vec<String> as List<Text> = vec!["ws-default".to_owned(), "ws-notification".to_owned()];
         /// How long a client has to authenticate; three times as long once its token is being checked.
@@ -451,6 +589,14 @@ settings! {
         compression: bool as Switch = false;
         /// Shortest frame that is compressed; shorter ones go out plain.
         compression_bytes_min: usize as Bytes [1..=MIB] = 256;
+        /// Which clients get their messages encrypted (Ignis' own scheme: ECDH on P-256, AES-256-GCM), on top of
+        /// TLS, which it does not replace: who can change what passes can change the keys as well. Each message
+        /// is encrypted for each of them, which costs a shard about as much as sending it.
+        encryption: Encryption as Name<Encryption> = Encryption::Off;
+        /// What becomes of `encrypted` events that encrypted clients send. That one comes again is not noticed.
+        encryption_inbound: EncryptionInbound as Name<EncryptionInbound> = EncryptionInbound::Off;
+        /// The `info` of the key derivation (HKDF); clients must use the same.
+        hkdf_info: String as Text = HKDF_INFO.to_owned();
         /// How long a connection may be silent before it is closed; `"0s"` turns this off.
         idle_timeout: Option<Duration> as Optional<Span> [secs(1)..=secs(960)] = Some(secs(60));
         /// Whether the server pings a silent connection before `idle_timeout`, so that only dead ones are closed.

@@ -62,6 +62,13 @@ impl Config {
         })
     }
 
+    /// How many connections may be without a request at once, all shards together, at least 1.
+    pub fn handshakes_max(&self, machine: &Machine) -> usize {
+        self.server
+            .handshakes_max
+            .unwrap_or_else(|| (self.connections_max(machine) / 2).max(HANDSHAKES_AUTO_MIN))
+    }
+
     /// Files that the process needs besides one for each connection.
     pub fn files_reserved(&self, machine: &Machine) -> u64 {
         FILES_RESERVED + FILES_RESERVED_PER_SHARD * self.shard_count(machine) as u64
@@ -78,6 +85,9 @@ impl Config {
 
 /// The largest number that "auto" comes to, however many files are allowed.
 const CONNECTIONS_AUTO_MAX: usize = 16_777_216;
+
+/// The least that "auto" comes to for handshakes.
+const HANDSHAKES_AUTO_MIN: usize = 64;
 
 #[cfg(test)]
 mod tests {

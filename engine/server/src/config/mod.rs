@@ -20,21 +20,27 @@ pub mod secret;
 pub(crate) mod suggest;
 #[cfg(test)]
 mod tests;
+pub mod traffic;
 pub mod url;
 pub mod values;
 pub mod webhooks;
 
-pub use keys::{Admin, Api, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Redis, Rule, Server, Token, Webhooks};
+pub use keys::{
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Tls,
+    TlsCertificate, Token, Webhooks,
+};
 pub use load::{FileChoice, Flag, Loaded, Origins, Sources};
 pub use machine::Machine;
 pub use pattern::{RoomPattern, RoomTemplate};
 pub use problem::{ConfigError, Origin, Problem, Warning};
 pub use reload::Reload;
 pub use secret::{RedisUrl, Secret};
+pub use traffic::Rate;
 pub use url::HttpUrl;
 pub use values::{
-    Auto, Choice, ClaimCondition, Dialect, Effect, IoDriver, JwtAlgorithm, LogFormat, LogLevel, RuleAction,
-    SecretEncoding, SlowConsumer, UserId, WebhookHook,
+    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
+    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, TlsVersion,
+    UserId, WebhookHook,
 };
 
 /// Everything that can be set, typed and within bounds.
@@ -42,6 +48,8 @@ pub use values::{
 pub struct Config {
     /// Sockets, threads and logging of the process.
     pub server: Server,
+    /// Certificates for `server.tls_listen`.
+    pub tls: Tls,
     /// The private listener: metrics, health, admin.
     pub admin: Admin,
     /// The HTTP API through which backends publish.
@@ -50,10 +58,14 @@ pub struct Config {
     pub redis: Redis,
     /// Bounds on memory and work.
     pub limits: Limits,
+    /// How much clients may send.
+    pub rates: Rates,
     /// Who may connect, and to which rooms.
     pub auth: Auth,
     /// What JSON Web Tokens are accepted, and what is read from them.
     pub jwt: Jwt,
+    /// The record of refusals and of what operators did.
+    pub audit: Audit,
     /// What an application is asked and told over HTTP.
     pub webhooks: Webhooks,
     /// Which dialect answers on which path; never empty, paths unique.
@@ -64,12 +76,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             server: Server::default(),
+            tls: Tls::default(),
             admin: Admin::default(),
             api: Api::default(),
             redis: Redis::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
             auth: Auth::default(),
             jwt: Jwt::default(),
+            audit: Audit::default(),
             webhooks: Webhooks::default(),
             mounts: vec![Mount::default()],
         }

@@ -40,6 +40,16 @@ choices! {
 }
 
 choices! {
+    /// A version of TLS.
+    pub enum TlsVersion {
+        /// TLS 1.2 (RFC 5246), with forward secrecy and authenticated encryption only.
+        V12 = "1.2",
+        /// TLS 1.3 (RFC 8446).
+        V13 = "1.3",
+    }
+}
+
+choices! {
     /// The form of log lines on standard error.
     pub enum LogFormat {
         /// One readable line an event, in colour on a terminal.
@@ -76,12 +86,46 @@ choices! {
 }
 
 choices! {
+    /// Whether connections begin with a header of the PROXY protocol.
+    pub enum ProxyProtocol {
+        /// They begin with a request, or with TLS.
+        Off = "off",
+        /// They begin with a header of version 1 or 2; others are closed.
+        Required = "required",
+    }
+}
+
+choices! {
     /// What happens to a message for a connection whose outbox is full.
     pub enum SlowConsumer {
         /// The message is dropped for that connection and counted; it stays connected.
         DropNewest = "drop-newest",
         /// The connection ends without further ado, so that the client comes back and catches up.
         Disconnect = "disconnect",
+    }
+}
+
+choices! {
+    /// What the audit log records; the names are those of the lines' `event`.
+    pub enum AuditEvent {
+        /// A client was not let in.
+        AuthRefused = "auth_refused",
+        /// A client was let in.
+        AuthAccepted = "auth_accepted",
+        /// A client asked for rooms that are not for it.
+        JoinRefused = "join_refused",
+        /// A request to the API came without a key that opens it.
+        ApiRefused = "api_refused",
+        /// A backend closed a client.
+        Kick = "kick",
+        /// The configuration was loaded again, or refused.
+        Reload = "reload",
+        /// The process serves.
+        Start = "start",
+        /// A stop was asked for.
+        Drain = "drain",
+        /// The process ends.
+        Stop = "stop",
     }
 }
 
@@ -166,6 +210,30 @@ pub struct ClaimCondition {
     pub path: String,
     /// Its value as text, or one of its values when it is a list.
     pub value: String,
+}
+
+choices! {
+    /// Which clients of a mount get their messages encrypted.
+    pub enum Encryption {
+        /// None.
+        Off = "off",
+        /// Those that send a `publicKey` when they authenticate.
+        Optional = "optional",
+        /// All; a client that sends no `publicKey` is closed with 4004.
+        Required = "required",
+    }
+}
+
+choices! {
+    /// What becomes of `encrypted` events that encrypted clients send.
+    pub enum EncryptionInbound {
+        /// They are messages like any other, as with Ignis, which decrypts nothing.
+        Off = "off",
+        /// They are decrypted and handled as the message within; readable messages are taken too.
+        Accepted = "accepted",
+        /// The same, and of readable messages only heartbeats are taken.
+        Required = "required",
+    }
 }
 
 /// A number, or "auto": chosen at start from the machine.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
 use crate::config::{Config, Secret};
@@ -23,22 +23,60 @@ impl Access {
         Self { keys: config.api.key.clone(), dev: config.auth.dev }
     }
 
-    /// Whether a request with these headers may use the API.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    /// Whether a request with these headers may use the API, and which key it came with, by its place in the list:
+    /// none in dev mode without keys.
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
         match (self.keys.is_empty(), self.dev) {
-            (true, true) => Ok(()),
-            (true, false) => Err(ApiError::NoKeyConfigured),
+            (true, true) => Ok(None),
+            (true, false) => Err(Refusal::NoKeyConfigured),
             (false, _) => {
-                let key = bearer(headers).ok_or(ApiError::Unauthorized)?;
-                if self.opens(key) { Ok(()) } else { Err(ApiError::Unauthorized) }
+                let key = bearer(headers).ok_or(Refusal::KeyMissing)?;
+                self.opens(key).map(Some).ok_or(Refusal::KeyUnknown)
             }
         }
     }
 
-    /// Whether `key` is one of ours, in a time that depends on lengths only.
-    fn opens(&self, key: &[u8]) -> bool {
-        let any = |found: Choice, ours: &Secret| found | ours.expose().as_bytes().ct_eq(key);
-        self.keys.iter().fold(Choice::from(0), any).into()
+    /// Which of ours `key` is; compared with each, in a time that depends on lengths only.
+    fn opens(&self, key: &[u8]) -> Option<usize> {
+        let mut found = None;
+        for (index, ours) in self.keys.iter().enumerate() {
+            if bool::from(ours.expose().as_bytes().ct_eq(key)) {
+                found = Some(index);
+            }
+        }
+        found
+    }
+}
+
+/// Why a request may not use the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Nobody may, yet.
+    NoKeyConfigured,
+    /// It came without one.
+    KeyMissing,
+    /// Its key is none of ours.
+    KeyUnknown,
+}
+
+impl Refusal {
+    /// A stable name, for the audit log.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::NoKeyConfigured => "no_key_configured",
+            Self::KeyMissing => "key_missing",
+            Self::KeyUnknown => "key_unknown",
+        }
+    }
+}
+
+/// Whoever asks is not told whether the key was missing or wrong.
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoKeyConfigured => Self::NoKeyConfigured,
+            Refusal::KeyMissing | Refusal::KeyUnknown => Self::Unauthorized,
+        }
     }
 }
 
@@ -66,9 +104,9 @@ mod tests {
             headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value).expect("a header value"));
         }
         match access.admit(&headers) {
-            Ok(()) => "in",
-            Err(ApiError::NoKeyConfigured) => "no key configured",
-            Err(_) => "wrong key",
+            Ok(None) => "in",
+            Ok(Some(index)) => ["in with the first", "in with the second"][index],
+            Err(refusal) => refusal.name(),
         }
     }
 
@@ -76,20 +114,20 @@ mod tests {
     fn only_a_configured_key_or_dev_mode_without_keys_opens_the_api() {
         type Case = (&'static [&'static str], bool, Option<&'static [u8]>, &'static str);
         const CASES: &[Case] = &[
-            (&[], false, None, "no key configured"),
-            (&[], false, Some(b"Bearer "), "no key configured"),
+            (&[], false, None, "no_key_configured"),
+            (&[], false, Some(b"Bearer "), "no_key_configured"),
             (&[], true, None, "in"),
             (&[], true, Some(b"Bearer anything"), "in"),
-            (&["a"], true, None, "wrong key"),
-            (&["a"], false, None, "wrong key"),
-            (&["a", "bb"], false, Some(b"Bearer a"), "in"),
-            (&["a", "bb"], false, Some(b"bearer  bb "), "in"),
-            (&["a", "bb"], false, Some(b"Bearer b"), "wrong key"),
-            (&["a"], false, Some(b"Bearer"), "wrong key"),
-            (&["a"], false, Some(b"Bearer "), "wrong key"),
-            (&["a"], false, Some(b"Basic a"), "wrong key"),
-            (&["a"], false, Some(b"a"), "wrong key"),
-            (&["a"], false, Some(b"Bearer \xff\xfe"), "wrong key"),
+            (&["a"], true, None, "key_missing"),
+            (&["a"], false, None, "key_missing"),
+            (&["a", "bb"], false, Some(b"Bearer a"), "in with the first"),
+            (&["a", "bb"], false, Some(b"bearer  bb "), "in with the second"),
+            (&["a", "bb"], false, Some(b"Bearer b"), "key_unknown"),
+            (&["a"], false, Some(b"Bearer"), "key_missing"),
+            (&["a"], false, Some(b"Bearer "), "key_unknown"),
+            (&["a"], false, Some(b"Basic a"), "key_missing"),
+            (&["a"], false, Some(b"a"), "key_missing"),
+            (&["a"], false, Some(b"Bearer \xff\xfe"), "key_unknown"),
         ];
         for &(keys, dev, authorization, expected) in CASES {
             assert_eq!(outcome(keys, dev, authorization), expected, "{keys:?} {dev} {authorization:?}");

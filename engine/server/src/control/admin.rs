@@ -66,7 +66,9 @@ struct Readiness {
 struct Checks {
     shards: Check,
     redis: Check,
+    audit: Check,
     draining: Check,
+    memory: Check,
     /// Always ok: clients that are connected are served, and other instances would ask the same application.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhooks: Option<Check>,
@@ -83,13 +85,15 @@ impl Checks {
         Self {
             shards: shards(engine),
             redis: redis(engine),
+            audit: audit(engine),
             draining: draining(engine),
+            memory: memory(engine),
             webhooks: webhooks(engine),
         }
     }
 
     fn all_ok(&self) -> bool {
-        self.shards.ok && self.redis.ok && self.draining.ok
+        self.shards.ok && self.redis.ok && self.audit.ok && self.draining.ok && self.memory.ok
     }
 }
 
@@ -121,6 +125,20 @@ fn redis(engine: &Engine) -> Check {
     Check { ok: status.ready, detail }
 }
 
+/// Trouble is shown always, and turns readiness red only where the audit log is required.
+fn audit(engine: &Engine) -> Check {
+    let Some(counters) = engine.audit().counters() else {
+        return Check { ok: true, detail: "not configured".to_owned() };
+    };
+    match counters.trouble() {
+        None => Check { ok: true, detail: "lines go out".to_owned() },
+        Some(error) => Check {
+            ok: !engine.audit().is_required(),
+            detail: format!("lines do not go out: {error}; they are lost and counted"),
+        },
+    }
+}
+
 fn draining(engine: &Engine) -> Check {
     let draining = engine.status().draining.load(Ordering::Acquire);
     Check { ok: !draining, detail: if draining { "a stop was asked for" } else { "no" }.to_owned() }
@@ -133,6 +151,19 @@ fn webhooks(engine: &Engine) -> Option<Check> {
         open => format!("degraded: the application is out of order for {}", open.join(", ")),
     };
     Some(Check { ok: true, detail })
+}
+
+fn memory(engine: &Engine) -> Check {
+    let status = engine.status();
+    let pressure = status.memory_pressure.load(Ordering::Acquire);
+    let detail = match (pressure, status.memory_bytes_max.load(Ordering::Acquire)) {
+        (true, bytes_max) => {
+            format!("new connections are refused: the process takes {bytes_max} bytes or more")
+        }
+        (false, 0) => "no bound".to_owned(),
+        (false, bytes_max) => format!("below {bytes_max} bytes"),
+    };
+    Check { ok: !pressure, detail }
 }
 
 fn ready(engine: &Arc<Engine>) -> Answer {

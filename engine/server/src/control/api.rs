@@ -2,6 +2,7 @@
 //!
 //! A request is refused as a whole or done as a whole.
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering;
 
@@ -18,6 +19,7 @@ use shardcast_wire::ignis::{ClientId, UserId};
 use super::answer::{self, Answer};
 use super::error::ApiError;
 use super::{Control, emit, not_found};
+use crate::audit::{self, Event, Kind};
 use crate::engine::Emitted;
 use crate::redis::PublishOutcome;
 use crate::router::Routed;
@@ -66,21 +68,36 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Answers a request that came in on the public port.
-pub(super) async fn answer(control: &Control, request: Request<Incoming>) -> Answer {
+/// Answers a request from `address` that came in on the public port.
+pub(super) async fn answer(control: &Control, address: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let Some(route) = Route::of(&path) else { return not_found::answer(&request) };
-    if let Err(refused) = control.settings.access.borrow().admit(request.headers()) {
-        control.engine.status().process.api_unauthorized.fetch_add(1, Ordering::Relaxed);
-        return refused.answer();
-    }
+    // Bound first: the lock of the access is not held over what follows.
+    let admitted = control.settings.access.borrow().admit(request.headers());
+    let key = match admitted {
+        Ok(key) => key,
+        Err(refusal) => {
+            control.engine.status().process.api_unauthorized.fetch_add(1, Ordering::Relaxed);
+            let method = request.method().as_str();
+            let refused = || Event::api_refused(address, method, &path, refusal.name());
+            control.engine.audit().record(Kind::ApiRefused, refused);
+            return ApiError::from(refusal).answer();
+        }
+    };
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     let answered = match route {
         Route::Emit if request.method() == Method::POST => emit_messages(control, request).await,
         Route::Rooms if read => rooms(control, request.uri().query()).await,
         Route::Client(id) if read => client(control, id).await,
-        Route::Client(id) if request.method() == Method::DELETE => kick(control, id),
-        Route::User(id) if request.method() == Method::DELETE => kick_user(control, id),
+        Route::Client(id) | Route::User(id) if request.method() == Method::DELETE => {
+            let (kicked, whom) = match route {
+                Route::User(_) => (kick_user(control, id), audit::Kicked::user(id)),
+                _ => (kick(control, id), audit::Kicked::client(id)),
+            };
+            let outcome = kicked.as_ref().err().map_or("accepted", ApiError::code);
+            control.engine.audit().record(Kind::Kick, || Event::kick(whom, address, key, outcome));
+            kicked
+        }
         route => Err(ApiError::MethodNotAllowed { allow: route.methods() }),
     };
     answered.unwrap_or_else(|error| error.answer())

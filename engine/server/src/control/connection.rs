@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::answer::Answer;
+use super::secure::TlsStream;
 use super::{Control, admin, api};
 
 /// The smallest read buffer hyper works with.
@@ -31,8 +33,8 @@ const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 /// Who is on the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
-    /// Backends, and whoever else reaches the public port.
-    Public,
+    /// Backends, and whoever else reaches the public port, with the address of the peer.
+    Public(IpAddr),
     /// Operators.
     Admin,
 }
@@ -59,7 +61,10 @@ pub(super) async fn serve(
         let control = control.clone();
         Box::pin(async move {
             Ok(match audience {
-                Audience::Public => api::answer(&control, request).await,
+                Audience::Public(peer) => {
+                    let address = control.settings.client_address(request.headers(), peer);
+                    api::answer(&control, address, request).await
+                }
                 Audience::Admin => admin::answer(&control, &request),
             })
         })
@@ -96,11 +101,20 @@ async fn linger(mut socket: Socket, timeout: Duration) {
     }
 }
 
+/// What moves the bytes.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// As they are.
+    Plain(TcpStream),
+    /// In records of TLS.
+    Tls(TlsStream),
+}
+
 /// A socket that first yields what a shard has read from it, and that fails when the peer takes nothing for
 /// `write_timeout`.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     received: Bytes,
     write_timeout: Duration,
     /// Runs while the socket is full.
@@ -108,7 +122,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, received: Vec<u8>, write_timeout: Duration) -> Self {
+    pub(super) fn new(stream: Stream, received: Vec<u8>, write_timeout: Duration) -> Self {
         Self { stream, received: Bytes::from(received), write_timeout, stalled: None }
     }
 
@@ -125,6 +139,16 @@ impl Socket {
     }
 }
 
+/// Does the same with whichever stream there is.
+macro_rules! on_stream {
+    ($socket:ident, $call:ident($($argument:expr),*)) => {
+        match &mut $socket.stream {
+            Stream::Plain(stream) => Pin::new(stream).$call($($argument),*),
+            Stream::Tls(stream) => Pin::new(stream).$call($($argument),*),
+        }
+    };
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -132,7 +156,7 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.received.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+            return on_stream!(self, poll_read(cx, buffer));
         }
         let count = buffer.remaining().min(self.received.len());
         buffer.put_slice(&self.received[..count]);
@@ -143,7 +167,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = on_stream!(self, poll_write(cx, bytes));
         self.in_time(written, cx)
     }
 
@@ -152,19 +176,23 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        let written = on_stream!(self, poll_write_vectored(cx, slices));
         self.in_time(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = on_stream!(self, poll_flush(cx));
+        self.in_time(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        on_stream!(self, poll_shutdown(cx))
     }
 }

@@ -32,7 +32,7 @@ const TYPES: [&str; 4] = ["broadcast", "room", "user", "client"];
 
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum MessageError {
+pub enum MessageError {
     /// Not an object.
     #[error(
         "a message is an object: {{\"type\":\"room\",\"target\":\"news\",\"event\":\"update\",\"data\":1}}"
@@ -123,8 +123,11 @@ fn shortened(text: &str) -> String {
     short
 }
 
-/// The messages of a body: one object, or an array of at most [`MESSAGES_MAX`].
-pub(super) fn decode(body: &[u8]) -> Result<Vec<Emit<'_>>, ApiError> {
+/// The messages of a body: one object, or an array of at most 1,000.
+///
+/// # Errors
+/// Something is wrong with the body or one of its messages; none is to be sent.
+pub fn decode(body: &[u8]) -> Result<Vec<Emit<'_>>, ApiError> {
     let body =
         std::str::from_utf8(body).map_err(|error| ApiError::NotUtf8 { position: error.valid_up_to() })?;
     let value: &RawValue = serde_json::from_str(body).map_err(ApiError::NotJson)?;

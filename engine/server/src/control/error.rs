@@ -10,7 +10,7 @@ use crate::engine::EmitError;
 
 /// Why a request is refused. Nothing was sent or changed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub enum ApiError {
     /// Nobody may, yet.
     #[error(
         "the API is closed because no key is configured: set `api.key` (environment: `SHARDCAST_API_KEY`) and \
@@ -130,6 +130,11 @@ impl ApiError {
             Self::UnknownUser => (StatusCode::NOT_FOUND, "unknown_user"),
             Self::ShardBusy => (StatusCode::SERVICE_UNAVAILABLE, "shard_busy"),
         }
+    }
+
+    /// Its name for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.status_and_code().1
     }
 
     /// The response that tells of it: `{"error":{"code":…,"message":…,"index":…}}`.

@@ -1,12 +1,14 @@
 //! A connection on its way from a shard to the control plane.
 
 use std::io::{self, Write};
-use std::net::TcpStream as StdTcpStream;
+use std::net::{IpAddr, TcpStream as StdTcpStream};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::connection::Socket;
+use super::connection::{Socket, Stream};
+use super::secure::TlsStream;
+use crate::tls::conn::TlsConn;
 
 const REFUSAL: &str = "{\"error\":{\"code\":\"too_many_connections\",\"message\":\"too many HTTP connections are \
     open: try again in a moment\"}}";
@@ -16,20 +18,37 @@ const REFUSAL: &str = "{\"error\":{\"code\":\"too_many_connections\",\"message\"
 pub struct HandOff {
     /// The socket; whoever gets it makes it non-blocking.
     pub stream: StdTcpStream,
+    /// Where it comes from: the peer, or what its PROXY header said. Each request behind a proxy may come from
+    /// somewhere else.
+    pub address: IpAddr,
     /// What the shard has read from it: the head of a request, and what followed.
     pub received: Vec<u8>,
+    /// Our end of TLS, unless it is plain: `received` is opened, the rest is not.
+    pub tls: Option<Box<TlsConn>>,
 }
 
 impl HandOff {
     /// Says that there is no place, as far as the socket takes it at once, and closes.
-    pub fn refuse(self) {
+    pub fn refuse(mut self) {
+        let mut words = refusal();
+        if let Some(conn) = &mut self.tls {
+            let mut sealed = conn.unsent().to_vec();
+            if conn.seal(&words, &mut sealed).is_err() {
+                return;
+            }
+            words = sealed;
+        }
         let refused = self.stream.set_nonblocking(true);
-        note(refused.and_then(|()| (&self.stream).write(&refusal())));
+        note(refused.and_then(|()| (&self.stream).write(&words)));
     }
 
     pub(super) fn into_socket(self, write_timeout: Duration) -> io::Result<Socket> {
         self.stream.set_nonblocking(true)?;
         let stream = TcpStream::from_std(self.stream)?;
+        let stream = match self.tls {
+            None => Stream::Plain(stream),
+            Some(conn) => Stream::Tls(TlsStream::new(stream, conn)),
+        };
         Ok(Socket::new(stream, self.received, write_timeout))
     }
 }

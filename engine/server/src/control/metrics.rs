@@ -2,7 +2,7 @@
 //!
 //! Names are `shardcast_*` (and `process_*`, where Prometheus has a convention), base units are in the name,
 //! counters end in `_total`. Labels are bounded by the process, never by its peers: `shard`, `kind` of
-//! violation, `reason` of a refusal, `jwks` for the place of a table in `auth.jwt.jwks`.
+//! violation, `reason` of a refusal or of a failure of TLS, `jwks` for the place of a table in `auth.jwt.jwks`.
 
 mod webhooks;
 
@@ -26,6 +26,7 @@ use shardcast_wire::message::Violation;
 use super::process::Process;
 use crate::engine::Engine;
 use crate::status::{JwksStatus, ProcessCounters, ShardStatus};
+use crate::tls::counters::Failure;
 
 /// The media type of the format.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -36,7 +37,7 @@ const GAUGE_MARK: &str = " (gauge).";
 /// Name, meaning and place of each counter of the process.
 type ProcessCounter = (&'static str, &'static str, fn(&ProcessCounters) -> &AtomicU64);
 
-const PROCESS_COUNTERS: [ProcessCounter; 16] = [
+const PROCESS_COUNTERS: [ProcessCounter; 19] = [
     ("redis_received", "Messages received from Redis.", |c| &c.redis_received),
     ("redis_own", "Messages received from Redis that were our own.", |c| &c.redis_own),
     ("redis_malformed", "Messages received from Redis that were not Ignis envelopes.", |c| {
@@ -54,6 +55,13 @@ const PROCESS_COUNTERS: [ProcessCounter; 16] = [
     ("hooks_panicked", "Hooks that panicked.", |c| &c.hooks_panicked),
     ("hooks_timed_out", "Hooks that did not answer within hook_timeout.", |c| &c.hooks_timed_out),
     ("accepts_shed", "Connections refused for want of file descriptors or memory.", |c| &c.accepts_shed),
+    ("accepts_delayed", "Times that accepting waited because of accepts_per_second_max.", |c| {
+        &c.accepts_delayed
+    }),
+    ("shed_memory", "Connections refused because the process takes memory_bytes_max.", |c| &c.shed_memory),
+    ("shed_address", "Connections refused at accept because of connections_per_address_max.", |c| {
+        &c.shed_address
+    }),
     ("hand_offs_refused", "HTTP connections the control plane had no place for.", |c| &c.hand_offs_refused),
     ("shards_restarted", "Shards restarted after a panic.", |c| &c.shards_restarted),
     ("joins_refused_policy", "Rooms asked for that the hooks did not grant.", |c| &c.joins_refused_policy),
@@ -83,8 +91,10 @@ impl Collector for Metrics {
         self.mailboxes(&mut families)?;
         self.process_wide(&mut families)?;
         self.compression(&mut families)?;
+        self.tls(&mut families)?;
         self.auth(&mut families)?;
         self.redis(&mut families)?;
+        self.audit(&mut families)?;
         if let Some(figures) = &self.engine.status().webhooks {
             webhooks::encode(&mut families, figures)?;
         }
@@ -99,7 +109,14 @@ impl Metrics {
         let help = "How the shards talk to the kernel.";
         families.info("shardcast_io", help, [("driver", status.io_driver)])?;
         let draining = u64::from(status.draining.load(Ordering::Acquire));
-        families.gauge("shardcast_draining", "1 once a stop was asked for.", draining)
+        families.gauge("shardcast_draining", "1 once a stop was asked for.", draining)?;
+        let pressure = u64::from(status.memory_pressure.load(Ordering::Acquire));
+        let help = "1 while new connections are refused because the process takes memory_bytes_max.";
+        families.gauge("shardcast_memory_pressure", help, pressure)?;
+        let (name, help) =
+            ("shardcast_memory_max", "Memory from which on new connections are refused; 0 is none.");
+        let bytes_max = status.memory_bytes_max.load(Ordering::Acquire);
+        families.plain(name, help, Some(Unit::Bytes), MetricType::Gauge, bytes_max)
     }
 
     fn shards(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -138,7 +155,16 @@ impl Metrics {
             })
             .collect();
         let help = "Authentications refused by the hooks.";
-        families.labelled("shardcast_auth_refused", help, None, MetricType::Counter, &refusals)
+        families.labelled("shardcast_auth_refused", help, None, MetricType::Counter, &refusals)?;
+        let mut sum = Counters::default();
+        for (reason, count) in counters.iter().flat_map(|counters| counters.refused_heads.iter().enumerate())
+        {
+            sum.refused_heads[reason] += count;
+        }
+        let label = |reason| [("reason", Cow::Borrowed(reason))];
+        let refused: Vec<_> = sum.refused_heads().map(|(reason, count)| (label(reason), count)).collect();
+        let help = "Request heads refused.";
+        families.labelled("shardcast_refused_heads", help, None, MetricType::Counter, &refused)
     }
 
     fn mailboxes(&self, families: &mut Families<'_>) -> fmt::Result {
@@ -183,6 +209,34 @@ impl Metrics {
         Ok(())
     }
 
+    /// Only with TLS configured: an expiry of 0 would alarm everyone.
+    fn tls(&self, families: &mut Families<'_>) -> fmt::Result {
+        let tls = &self.engine.status().tls;
+        let not_after_unix_s = tls.not_after_unix_s.load(Ordering::Relaxed);
+        if not_after_unix_s == 0 {
+            return Ok(());
+        }
+        let counts = [
+            ("handshakes", "TLS handshakes completed.", &tls.handshakes),
+            ("resumed", "TLS handshakes that resumed an earlier session.", &tls.resumed),
+        ];
+        for (name, help, counter) in counts {
+            families.counter(&format!("shardcast_tls_{name}"), help, counter.load(Ordering::Relaxed))?;
+        }
+        let failures =
+            Failure::ALL.map(|failure| ([("reason", Cow::Borrowed(failure.name()))], tls.failures(failure)));
+        let help = "TLS connections that ended badly.";
+        families.labelled("shardcast_tls_failures", help, None, MetricType::Counter, &failures)?;
+        let help = "TLS connections open, in handshakes too.";
+        families.gauge("shardcast_tls_connections", help, tls.connections.load(Ordering::Relaxed))?;
+        let help = "Records that are not complete, or that sockets have not taken.";
+        let (unit, kind) = (Some(Unit::Bytes), MetricType::Gauge);
+        families.plain("shardcast_tls_held", help, unit, kind, tls.held_bytes())?;
+        let help = "When the first certificate expires, since 1970.";
+        let (unit, kind) = (Some(Unit::Seconds), MetricType::Gauge);
+        families.plain("shardcast_tls_certificate_expiry", help, unit, kind, not_after_unix_s as f64)
+    }
+
     fn auth(&self, families: &mut Families<'_>) -> fmt::Result {
         let auth = &self.engine.status().auth;
         let counts = [
@@ -206,6 +260,24 @@ impl Metrics {
         let help = "When the keys of an issuer were last fetched, since 1970; 0: not yet.";
         let fetched = by_issuer(|source| &source.fetched_unix_seconds);
         families.labelled("shardcast_jwks_fetched_time", help, Some(Unit::Seconds), gauge, &fetched)
+    }
+
+    /// Only with an audit log configured.
+    fn audit(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(counters) = self.engine.audit().counters() else { return Ok(()) };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        families.counter("shardcast_audit_written", "Lines of the audit log.", read(&counters.written))?;
+        let lost =
+            [("queue", &counters.lost_queue), ("rate", &counters.lost_rate), ("write", &counters.lost_write)];
+        let lost = lost.map(|(because, counter)| ([("because", Cow::Borrowed(because))], read(counter)));
+        let help = "Events that are not in the audit log.";
+        families.labelled("shardcast_audit_lost", help, None, MetricType::Counter, &lost)?;
+        let help = "Writes and openings of the audit log that failed.";
+        families.counter("shardcast_audit_errors", help, read(&counters.errors))?;
+        let help = "1 while lines of the audit log go out.";
+        families.gauge("shardcast_audit_up", help, u64::from(counters.trouble().is_none()))?;
+        let waiting = self.engine.audit().waiting() as u64;
+        families.gauge("shardcast_audit_waiting", "Events that wait to be written.", waiting)
     }
 
     /// Only with a Redis configured: an absent metric cannot alarm anyone.
@@ -232,6 +304,10 @@ fn operating_system(families: &mut Families<'_>, process: &Process) -> fmt::Resu
         ("process_open_fds", "File descriptors in use.", None, process.open_fds),
         ("process_max_fds", "File descriptors the process may use.", None, process.max_fds),
     ];
+    if let Some(overflows) = process.listen_overflows {
+        let help = "Connections the kernel dropped because a queue of accepts was full, all of the machine or container.";
+        families.counter("shardcast_listen_overflows", help, overflows)?;
+    }
     for (name, help, unit, value) in counts {
         if let Some(value) = value {
             families.plain(name, help, unit, MetricType::Gauge, value)?;

@@ -11,25 +11,29 @@ mod admin;
 mod answer;
 mod api;
 mod connection;
-mod emit;
-mod error;
+pub mod emit;
+pub mod error;
 mod hand_off;
 mod metrics;
 mod not_found;
 mod process;
+mod secure;
 
-use std::net::TcpListener as StdTcpListener;
+use std::net::{IpAddr, TcpListener as StdTcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hyper::header::{HeaderMap, HeaderValue};
+use shardcast_shard::address::Addresses;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::admission::addresses;
 use crate::config::Config;
 use crate::engine::Engine;
-use connection::{Audience, Socket};
+use connection::{Audience, Socket, Stream};
 
 pub use access::Access;
 pub use hand_off::HandOff;
@@ -82,10 +86,16 @@ impl ControlLimits {
     }
 }
 
+/// Memory of this process in RAM, bytes; `None` when the kernel does not say.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    process::Process::resident()
+}
+
 /// What the configuration says about the control plane.
 #[derive(Debug)]
 pub struct Settings {
     limits: ControlLimits,
+    addresses: Addresses,
     access: watch::Sender<Access>,
 }
 
@@ -97,7 +107,13 @@ impl Settings {
 
     /// The same with other limits.
     pub fn with_limits(config: &Config, limits: ControlLimits) -> Self {
-        Self { limits, access: watch::Sender::new(Access::new(config)) }
+        Self { limits, addresses: addresses(config), access: watch::Sender::new(Access::new(config)) }
+    }
+
+    /// Where a request comes from that `peer` sent; `peer` itself where a proxy's header makes no sense.
+    fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        let values = headers.get_all(&self.addresses.header).into_iter().map(HeaderValue::as_bytes);
+        self.addresses.client(values, peer).unwrap_or(peer)
     }
 
     /// Applies what a reload can change, the keys of the API and dev mode, from the next request on.
@@ -188,12 +204,13 @@ impl Server {
             self.control.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
             return hand_off.refuse();
         }
+        let address = hand_off.address;
         match hand_off.into_socket(limits.write_timeout) {
             Ok(socket) => {
                 let (control, stop) = (self.control.clone(), self.stop.clone());
-                self.public.spawn(connection::serve(control, Audience::Public, socket, stop));
+                self.public.spawn(connection::serve(control, Audience::Public(address), socket, stop));
             }
-            Err(error) => tracing::debug!(%error, "a connection could not be taken over"),
+            Err(error) => tracing::debug!(%address, %error, "a connection could not be taken over"),
         }
     }
 
@@ -202,7 +219,7 @@ impl Server {
         if is_full(&mut self.admin, limits.admin_connections_max) {
             return hand_off::refuse(&stream);
         }
-        let socket = Socket::new(stream, Vec::new(), limits.write_timeout);
+        let socket = Socket::new(Stream::Plain(stream), Vec::new(), limits.write_timeout);
         let (control, stop) = (self.control.clone(), self.stop.clone());
         self.admin.spawn(connection::serve(control, Audience::Admin, socket, stop));
     }

@@ -34,6 +34,9 @@ pub(super) struct Process {
     pub(super) open_fds: Option<u64>,
     /// File descriptors it may use.
     pub(super) max_fds: Option<u64>,
+    /// Connections that the kernel dropped because a queue of accepts was full, of all processes in this network
+    /// namespace.
+    pub(super) listen_overflows: Option<u64>,
 }
 
 impl Process {
@@ -44,7 +47,15 @@ impl Process {
         process.take_status(&read("/proc/self/status"));
         process.take_stat(&read("/proc/self/stat"), &read("/proc/uptime"), &read("/proc/stat"));
         process.take_limits(&read("/proc/self/limits"));
+        process.take_netstat(&read("/proc/self/net/netstat"));
         process
+    }
+
+    /// Memory in RAM, bytes, and nothing else.
+    pub(super) fn resident() -> Option<u64> {
+        let mut process = Self::default();
+        process.take_status(&fs::read_to_string("/proc/self/status").ok()?);
+        process.resident_bytes
     }
 
     fn take_status(&mut self, status: &str) {
@@ -69,6 +80,15 @@ impl Process {
         let start = seconds(START_TIME);
         self.uptime_seconds = up.zip(start).map(|(up, start)| (up - start).max(0.0));
         self.start_unix_seconds = booted.zip(start).map(|(booted, start)| booted as f64 + start);
+    }
+
+    /// Names and values are on two lines, each with the same prefix.
+    fn take_netstat(&mut self, netstat: &str) {
+        let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let mut fields = names.split_whitespace().zip(values.split_whitespace());
+        let overflows = fields.find(|(name, _)| *name == "ListenOverflows");
+        self.listen_overflows = overflows.and_then(|(_, value)| value.parse().ok());
     }
 
     fn take_limits(&mut self, limits: &str) {
@@ -103,6 +123,9 @@ mod tests {
         process.take_limits(
             "Limit  Soft  Hard  Units\nMax open files            1024                 4096      files\n",
         );
+        process.take_netstat(
+            "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 23 24\nIpExt: A\nIpExt: 5\n",
+        );
         let expected = Process {
             resident_bytes: Some(512 * 1024),
             virtual_bytes: Some(2048 * 1024),
@@ -112,6 +135,7 @@ mod tests {
             uptime_seconds: Some(50.25),
             open_fds: None,
             max_fds: Some(1024),
+            listen_overflows: Some(23),
         };
         assert_eq!(process, expected);
     }
@@ -122,6 +146,7 @@ mod tests {
         process.take_status("VmRSS:\nVmSize: lots kB");
         process.take_stat("1 (x", "", "btime never");
         process.take_limits("Max open files unlimited unlimited files");
+        process.take_netstat("TcpExt: ListenOverflows\n");
         assert_eq!(process, Process::default());
     }
 

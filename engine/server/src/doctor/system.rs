@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 /// The file systems in which the kernel shows its settings.
 #[derive(Debug)]
-pub(super) struct System {
+pub(crate) struct System {
     root: PathBuf,
 }
 
 impl System {
     /// Those of this machine.
-    pub(super) fn here() -> Self {
+    pub(crate) fn here() -> Self {
         Self::under("/")
     }
 
@@ -37,7 +37,7 @@ impl System {
     }
 
     /// A size in bytes from a file of lines such as `MemTotal:  1024 kB`.
-    pub(super) fn kib_field(&self, path: &str, field: &str) -> Option<u64> {
+    pub(crate) fn kib_field(&self, path: &str, field: &str) -> Option<u64> {
         let text = self.text(path)?;
         let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
         line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
@@ -46,7 +46,7 @@ impl System {
     /// The text of a control file of this process's cgroup (version 2), or of the nearest group above that has it.
     ///
     /// Source: Linux, Documentation/admin-guide/cgroup-v2.rst.
-    pub(super) fn cgroup(&self, file: &str) -> Option<String> {
+    pub(crate) fn cgroup(&self, file: &str) -> Option<String> {
         let groups = self.text("/proc/self/cgroup")?;
         let mut group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
         loop {

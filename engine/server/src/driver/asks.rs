@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use shardcast_shard::event::AuthOutcome;
-use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardId, Verdict};
+use shardcast_shard::{Ask, ClientRef, Mail, Question, ShardConfig, ShardId, Verdict};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::key_exchange;
+use crate::audit::{Audit, Event, Kind, Rooms};
 use crate::config;
 use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
@@ -69,11 +71,14 @@ impl Later {
 /// Asks for one shard.
 pub(super) struct Asker {
     pub(super) shard: ShardId,
+    /// Says which mounts encrypt.
+    pub(super) config: Arc<ShardConfig>,
     pub(super) hooks: Arc<dyn Hooks>,
     pub(super) later: Later,
     /// Where late verdicts come home.
     pub(super) home: MailSender,
     pub(super) status: Arc<Status>,
+    pub(super) audit: Audit,
 }
 
 impl Asker {
@@ -86,14 +91,26 @@ impl Asker {
         match question {
             Question::Authenticate { data } => {
                 let answer = self.guard(|| hooks.authenticate(&client, &data));
-                self.settle(answer, AuthOutcome::Failed, move |outcome| Verdict::Auth { conn, outcome })
+                let encryption = key_exchange::settings(&self.config, mount);
+                let answer = answer.map(|answer| key_exchange::after(answer, encryption, &data));
+                let audit = self.audit.clone();
+                self.settle(answer, AuthOutcome::Failed, move |outcome| {
+                    record_outcome(&audit, &client, &outcome);
+                    Verdict::Auth { conn, outcome }
+                })
             }
             Question::ValidateRooms { rooms } => {
                 let (asked, status) = (rooms.len(), self.status.clone());
+                let asked_rooms = self.audit.wants(Kind::JoinRefused).then(|| rooms.clone());
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
+                let audit = self.audit.clone();
                 self.settle(answer, Vec::new(), move |rooms: Vec<String>| {
                     let refused = asked.saturating_sub(rooms.len()) as u64;
                     status.process.joins_refused_policy.fetch_add(refused, Ordering::Relaxed);
+                    if let Some(refused) = asked_rooms.and_then(|asked| Rooms::refused(&asked, &rooms)) {
+                        let who = || audit.who(&client);
+                        audit.record(Kind::JoinRefused, || Event::JoinRefused { who: who(), rooms: refused });
+                    }
                     Verdict::Rooms { conn, rooms }
                 })
             }
@@ -155,4 +172,19 @@ impl Asker {
         }
         None
     }
+}
+
+/// Records whether somebody was let in.
+fn record_outcome(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
+    let who = || audit.who(client);
+    let reason = match outcome {
+        AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _) => {
+            let who = || who().being(identity.user.as_ref());
+            return audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
+        }
+        AuthOutcome::Refused(reason) => reason.name(),
+        AuthOutcome::TooManyConnections => "too_many_connections",
+        AuthOutcome::Failed => "failed",
+    };
+    audit.record(Kind::AuthRefused, || Event::AuthRefused { who: who(), reason });
 }

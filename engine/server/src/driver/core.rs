@@ -1,25 +1,31 @@
 //! What a shard's thread owns: the shard, its sockets, the scratch buffer; and the steps of a turn.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
-use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Now, Shard};
+use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Now, Shard, Verdict};
+use shardcast_wire::ignis::UserId;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::asks::Asker;
 use super::clock::Clock;
 use super::listener::Accepted;
 use super::readiness::{Readiness, Ready};
+use super::secure::{Secure, tls_of};
 use super::sends::Sends;
+use crate::admission::{Admission, Place, UserPlace};
 use crate::control::HandOff;
 use crate::engine::Engine;
 use crate::mailbox::MailReceiver;
+use crate::tls::conn::TlsConn;
 
 /// Bytes of one read; the buffer is the shard's, not the connection's.
-const SCRATCH_LEN: usize = 64 << 10;
+pub(super) const SCRATCH_LEN: usize = 64 << 10;
 /// Bytes of one read of a connection that may compress: each may come to a thousand.
 const DEFLATED_READ_LEN: usize = 4 << 10;
 /// Reads of one connection before the others get their turn.
@@ -40,31 +46,45 @@ pub(super) struct Core {
     /// When this turn began, or its last batch of writes.
     now: Now,
     engine: Arc<Engine>,
+    admission: Arc<Admission>,
     asker: Asker,
     hand_offs: mpsc::Sender<HandOff>,
     mail: MailReceiver,
     readiness: Readiness,
-    sends: Sends,
-    sockets: Vec<Option<Socket>>,
-    scratch: Box<[u8]>,
+    pub(super) sends: Sends,
+    pub(super) sockets: Vec<Option<Socket>>,
+    /// Plaintext: received, or opened.
+    pub(super) scratch: Box<[u8]>,
+    pub(super) secure: Secure,
     entropy: Vec<u8>,
     /// Sockets of this turn that something happened to.
     ready: Vec<Ready>,
     /// Turns since the last in which all sockets were read before the tick.
     turns_without_tick: u32,
     /// Results of a batch of writes.
-    results: Vec<Written>,
+    pub(super) results: Vec<Written>,
 }
 
-struct Socket {
+pub(super) struct Socket {
     id: ConnId,
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
+    /// Unless it is plain.
+    pub(super) tls: Option<Box<TlsConn>>,
+    /// Made where connections of addresses or users are limited.
+    places: Option<Box<Places>>,
+}
+
+/// What a connection takes of what is limited in the whole process.
+#[derive(Default)]
+struct Places {
+    address: Option<Place<IpAddr>>,
+    user: Option<UserPlace>,
 }
 
 /// A connection that was not taken in.
 pub(super) struct Refused {
     pub(super) fd: OwnedFd,
-    /// Why the kernel would not watch it; `None` when the shard is full or draining.
+    /// Why the kernel would not watch it; `None` when it was our own decision, which is counted.
     pub(super) reason: Option<io::Error>,
 }
 
@@ -73,6 +93,7 @@ pub(super) struct Parts {
     pub(super) shard: Shard,
     pub(super) clock: Clock,
     pub(super) engine: Arc<Engine>,
+    pub(super) admission: Arc<Admission>,
     pub(super) asker: Asker,
     pub(super) hand_offs: mpsc::Sender<HandOff>,
     pub(super) mail: MailReceiver,
@@ -82,7 +103,7 @@ pub(super) struct Parts {
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { shard, clock, engine, asker, hand_offs, mail, readiness, sends } = parts;
+        let Parts { shard, clock, engine, admission, asker, hand_offs, mail, readiness, sends } = parts;
         // Letters that a run before this one left behind.
         mail.ring();
         Self {
@@ -90,6 +111,7 @@ impl Core {
             clock,
             now: clock.now(),
             engine,
+            admission,
             asker,
             hand_offs,
             mail,
@@ -97,6 +119,7 @@ impl Core {
             sends,
             sockets: Vec::new(),
             scratch: vec![0; SCRATCH_LEN].into_boxed_slice(),
+            secure: Secure::default(),
             entropy: Vec::new(),
             ready: Vec::new(),
             turns_without_tick: 0,
@@ -106,7 +129,17 @@ impl Core {
 
     /// Takes a connection in.
     pub(super) fn accept(&mut self, accepted: Accepted) -> Result<(), Refused> {
-        let Accepted { fd, address } = accepted;
+        let Accepted { fd, address, tls } = accepted;
+        let status = self.engine.status();
+        if status.memory_pressure.load(Ordering::Acquire) {
+            status.process.shed_memory.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused { fd, reason: None });
+        }
+        let Ok(place) = self.admission.enter(address) else {
+            status.process.shed_address.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused { fd, reason: None });
+        };
+        let places = place.map(|place| Box::new(Places { address: Some(place), user: None }));
         let entropy = self.entropy();
         let now = self.look_at_clock();
         let Some(id) = self.shard.handle_accept(now, entropy, address) else {
@@ -121,7 +154,8 @@ impl Core {
         if self.sockets.len() <= slot {
             self.sockets.resize_with(slot + 1, || None);
         }
-        self.sockets[slot] = Some(Socket { id, fd });
+        self.secure.count += usize::from(tls.is_some());
+        self.sockets[slot] = Some(Socket { id, fd, tls, places });
         Ok(())
     }
 
@@ -145,17 +179,28 @@ impl Core {
     /// The rest of a turn: offers every touched connection what is laid out for it.
     pub(super) fn write(&mut self) {
         while self.shard.poll_writes() {
-            let sockets = &self.sockets;
-            // A connection whose socket is gone gets an invalid descriptor: the write fails and the shard
-            // hears of it.
-            let fd = |id: ConnId| socket_of(sockets, id).map_or(-1, |socket| socket.fd.as_raw_fd());
-            self.sends.submit(self.shard.writes().map(|(id, bytes)| (fd(id), bytes)), &mut self.results);
+            if self.secure.count == 0 {
+                self.submit_plain();
+            } else {
+                self.submit_secure();
+            }
             let now = self.look_at_clock();
             for (index, &written) in self.results.iter().enumerate() {
                 self.shard.handle_written(now, index, written);
             }
         }
+        self.await_unsent();
         self.run_effects();
+        if self.shard.wants_turn() {
+            self.mail.ring();
+        }
+    }
+
+    fn submit_plain(&mut self) {
+        let sockets = &self.sockets;
+        // A connection whose socket is gone gets an invalid descriptor: the write fails and the shard hears of it.
+        let fd = |id: ConnId| socket_of(sockets, id).map_or(-1, |socket| socket.fd.as_raw_fd());
+        self.sends.submit(self.shard.writes().map(|(id, bytes)| (fd(id), bytes)), &mut self.results);
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -165,6 +210,7 @@ impl Core {
     /// Closes every socket.
     pub(super) fn cut_all(&mut self) {
         self.sockets.clear();
+        self.secure.count = 0;
     }
 
     fn look_at_clock(&mut self) -> Now {
@@ -174,16 +220,17 @@ impl Core {
 
     /// Reads the sockets that have something. Returns whether there may be more of them.
     fn receive(&mut self, now: Now) -> bool {
+        self.secure.begin_turn();
         let inflated_max = self.shard.bytes_inflated() + INFLATED_PER_TURN;
         let mut ready = std::mem::take(&mut self.ready);
         let may_be_more = self.readiness.poll(&mut ready);
         for &ready in &ready {
-            if ready.writable {
+            if ready.writable && self.flush_secure(ready.id) {
                 self.shard.handle_writable(ready.id);
             }
             if ready.readable {
-                let is_next_turns =
-                    self.shard.may_inflate(ready.id) && self.shard.bytes_inflated() > inflated_max;
+                let is_next_turns = self.secure.must_wait(tls_of(&mut self.sockets, ready.id).as_deref())
+                    || self.shard.may_inflate(ready.id) && self.shard.bytes_inflated() > inflated_max;
                 if is_next_turns || !self.receive_from(now, ready) {
                     self.tell_again(ready.id);
                 }
@@ -196,14 +243,23 @@ impl Core {
     /// Reads a socket a bounded number of times and feeds the shard. `false`: it was not read to its end.
     fn receive_from(&mut self, now: Now, ready: Ready) -> bool {
         for _ in 0..READS_PER_TURN {
-            let Some(fd) = self.fd(ready.id) else { return true };
+            let Some(Socket { fd, tls, .. }) = socket_of(&self.sockets, ready.id) else { return true };
             let read_len = if self.shard.may_inflate(ready.id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
-            let scratch = &mut self.scratch[..read_len];
+            let room = match tls {
+                // The header of a proxy comes before TLS.
+                Some(conn) if !self.shard.awaits_proxy_header(ready.id) => {
+                    self.secure.room(conn.kept(), read_len)
+                }
+                _ => &mut self.scratch[..read_len],
+            };
             // SAFETY: the buffer is ours and as long as said; the call does not keep it.
-            let received =
-                unsafe { libc::recv(fd, scratch.as_mut_ptr().cast(), scratch.len(), libc::MSG_DONTWAIT) };
+            let received = unsafe {
+                libc::recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
+            };
             if received > 0 {
-                self.feed(now, ready.id, received as usize);
+                if !self.take_in(now, ready.id, received as usize) {
+                    return true;
+                }
                 // Less than asked for: the socket is empty, and what comes next is another event. The end of the
                 // stream that came with these bytes is not.
                 if (received as usize) < read_len && !ready.ended {
@@ -226,9 +282,31 @@ impl Core {
         false
     }
 
+    /// Feeds received bytes to the shard, out of their records if the connection has TLS. `false`: nothing more is to be
+    /// read.
+    fn take_in(&mut self, now: Now, id: ConnId, received: usize) -> bool {
+        let has_tls = socket_of(&self.sockets, id).is_some_and(|socket| socket.tls.is_some());
+        if !has_tls {
+            self.feed(now, id, received);
+            return true;
+        }
+        if !self.shard.awaits_proxy_header(id) {
+            return self.open(now, id, received);
+        }
+        let used = self.shard.handle_proxy_header(now, id, &self.scratch[..received]);
+        self.run_effects();
+        let behind = &self.scratch[used..received];
+        self.secure.room(&[], behind.len()).copy_from_slice(behind);
+        behind.is_empty() || self.open(now, id, received - used)
+    }
+
     /// Feeds received bytes to the shard, putting each question as it is raised.
-    fn feed(&mut self, now: Now, id: ConnId, len: usize) {
+    pub(super) fn feed(&mut self, now: Now, id: ConnId, len: usize) {
         let mut used = 0;
+        if self.shard.awaits_proxy_header(id) {
+            used = self.shard.handle_proxy_header(now, id, &self.scratch[..len]);
+            self.run_effects();
+        }
         while used < len {
             used += self.shard.handle_bytes(now, id, &mut self.scratch[used..len]);
             self.run_effects();
@@ -249,7 +327,10 @@ impl Core {
                 return;
             };
             frame_bytes += frame_len(&letter);
-            self.shard.handle_mail(now, letter);
+            match letter {
+                Mail::Verdict(verdict) => self.hear_verdict(now, *verdict),
+                letter => self.shard.handle_mail(now, letter),
+            }
             self.run_effects();
             if frame_bytes > FRAME_BYTES_PER_TURN {
                 break;
@@ -258,7 +339,7 @@ impl Core {
         self.mail.ring();
     }
 
-    fn run_effects(&mut self) {
+    pub(super) fn run_effects(&mut self) {
         while let Some(effect) = self.shard.poll_effect() {
             self.run_effect(effect);
         }
@@ -269,13 +350,26 @@ impl Core {
         match effect {
             Effect::Ask(ask) => {
                 if let Some(verdict) = self.asker.put(ask) {
-                    self.shard.handle_verdict(self.now, verdict);
+                    self.hear_verdict(self.now, verdict);
                 }
             }
             Effect::ClientUp { client_id, conn, mount } => {
                 directory.client_up(client_id, mount, ClientRef { shard, conn });
             }
-            Effect::ClientDown { client_id } => directory.client_down(client_id),
+            Effect::ClientDown { client_id, conn } => {
+                directory.client_down(client_id);
+                if let Some(places) = self.socket_mut(conn).and_then(|socket| socket.places.as_mut()) {
+                    places.user = None;
+                }
+            }
+            Effect::CountAddress { conn, address } => {
+                let place = self.admission.enter(address);
+                let may_connect = place.is_ok();
+                if let (Some(socket), Ok(Some(place))) = (self.socket_mut(conn), place) {
+                    socket.places.get_or_insert_default().address = Some(place);
+                }
+                self.shard.handle_address_verdict(self.now, conn, may_connect);
+            }
             Effect::UserUp(mount, user) => directory.user_up(mount, user, shard),
             Effect::UserDown(mount, user) => directory.user_down(mount, &user, shard),
             Effect::RoomUp(mount, room) => directory.room_up(mount, room, shard),
@@ -283,25 +377,43 @@ impl Core {
             Effect::DeflateUp(mount) => directory.deflate_up(mount, shard),
             Effect::DeflateDown(mount) => directory.deflate_down(mount, shard),
             Effect::AwaitWritable(id) => self.tell_again(id),
-            Effect::Fin(id) => {
-                if let Some(fd) = self.fd(id) {
-                    // SAFETY: takes no pointers. It fails when the peer was faster.
-                    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
-                }
-            }
+            Effect::Fin(id) => self.finish(id),
             Effect::Drop(id) => {
                 drop(self.unseat(id));
             }
-            Effect::HandOff { conn, received } => {
-                if let Some(fd) = self.unseat(conn) {
-                    self.hand_off(fd, conn, received);
+            Effect::HandOff { conn, address, received } => {
+                if let Some(socket) = self.unseat(conn) {
+                    self.hand_off(socket, address, received);
                 }
             }
             Effect::Reply { ticket, reply } => self.engine.answer(ticket, reply),
         }
     }
 
-    fn tell_again(&mut self, id: ConnId) {
+    /// Hands a verdict on; a user that holds as many connections as one may is not let in.
+    fn hear_verdict(&mut self, now: Now, verdict: Verdict) {
+        let verdict = match verdict {
+            Verdict::Auth { conn, outcome: AuthOutcome::Accepted(ref identity) }
+                if !self.seat_user(conn, identity.user.as_ref()) =>
+            {
+                Verdict::Auth { conn, outcome: AuthOutcome::TooManyConnections }
+            }
+            verdict => verdict,
+        };
+        self.shard.handle_verdict(now, verdict);
+    }
+
+    /// Takes a place for one more connection of a user. `false`: there is none.
+    fn seat_user(&mut self, id: ConnId, user: Option<&UserId>) -> bool {
+        let (Some(user), Some(mount)) = (user, self.shard.mount_of(id)) else { return true };
+        let Ok(place) = self.admission.enter_user(mount, user) else { return false };
+        if let (Some(place), Some(socket)) = (place, self.socket_mut(id)) {
+            socket.places.get_or_insert_default().user = Some(place);
+        }
+        true
+    }
+
+    pub(super) fn tell_again(&mut self, id: ConnId) {
         let Some(fd) = self.fd(id) else { return };
         if let Err(error) = self.readiness.tell_again(fd, id) {
             tracing::warn!(%error, "cannot watch a connection, which ends");
@@ -311,24 +423,33 @@ impl Core {
     }
 
     /// Takes the socket out and frees the connection's slot.
-    fn unseat(&mut self, id: ConnId) -> Option<OwnedFd> {
+    fn unseat(&mut self, id: ConnId) -> Option<Socket> {
         socket_of(&self.sockets, id)?;
-        let socket = self.sockets[id.slot as usize].take();
+        let socket = self.sockets[id.slot as usize].take()?;
+        self.secure.count -= usize::from(socket.tls.is_some());
         self.shard.handle_closed(id);
-        socket.map(|socket| socket.fd)
+        Some(socket)
     }
 
-    fn hand_off(&mut self, fd: OwnedFd, id: ConnId, received: Vec<u8>) {
+    fn hand_off(&mut self, socket: Socket, address: IpAddr, received: Vec<u8>) {
+        let Socket { id, fd, mut tls, .. } = socket;
+        if let Some(conn) = &mut tls {
+            conn.hand_over(self.secure.take_rest());
+        }
         if let Err(error) = self.readiness.remove(fd.as_raw_fd(), id) {
             tracing::warn!(%error, "cannot stop watching a connection");
         }
-        match self.hand_offs.try_send(HandOff { stream: fd.into(), received }) {
+        match self.hand_offs.try_send(HandOff { stream: fd.into(), address, received, tls }) {
             Ok(()) => {}
             Err(TrySendError::Full(hand_off) | TrySendError::Closed(hand_off)) => {
                 self.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
                 hand_off.refuse();
             }
         }
+    }
+
+    fn socket_mut(&mut self, id: ConnId) -> Option<&mut Socket> {
+        self.sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
     }
 
     fn fd(&self, id: ConnId) -> Option<RawFd> {
@@ -345,6 +466,10 @@ impl Core {
         self.entropy.truncate(rest);
         id
     }
+}
+
+pub(super) fn socket_of_mut(sockets: &mut [Option<Socket>], id: ConnId) -> Option<&mut Socket> {
+    sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
 }
 
 fn socket_of(sockets: &[Option<Socket>], id: ConnId) -> Option<&Socket> {

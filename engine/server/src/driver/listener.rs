@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
+use crate::tls::conn::TlsConn;
+
 /// Connections waiting in the kernel to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
 
@@ -46,6 +48,8 @@ fn bound_unsent(socket: &Socket) -> io::Result<()> {
 pub(super) struct Accepted {
     pub(super) fd: OwnedFd,
     pub(super) address: IpAddr,
+    /// Its end of TLS, once its listener gave it one.
+    pub(super) tls: Option<Box<TlsConn>>,
 }
 
 /// The next waiting connection, if there is one; never blocks.
@@ -63,7 +67,7 @@ pub(super) fn accept(listener: RawFd) -> io::Result<Option<Accepted>> {
         // SAFETY: the kernel wrote an address of that length.
         let address = unsafe { SockAddr::new(address, len) };
         let ip = address.as_socket().expect("a listener on an IP address").ip();
-        return Ok(Some(Accepted { fd, address: ip.to_canonical() }));
+        return Ok(Some(Accepted { fd, address: ip.to_canonical(), tls: None }));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {

@@ -9,10 +9,12 @@ mod asks;
 mod clock;
 mod core;
 pub mod files;
+mod key_exchange;
 pub mod listener;
 mod pace;
 mod readiness;
 mod reserve;
+mod secure;
 mod sends;
 mod socket;
 mod turn;
@@ -29,10 +31,12 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use shardcast_shard::{Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
 
+use crate::admission::Admission;
 use crate::control::HandOff;
 use crate::engine::Engine;
 use crate::hooks::Hooks;
 use crate::mailbox::{MailReceiver, MailSender};
+use crate::tls::Acceptor;
 use clock::Clock;
 use core::{Core, Parts};
 use pace::Pace;
@@ -82,12 +86,18 @@ pub struct ShardThread {
     pub config: Arc<ShardConfig>,
     /// Bound listeners, its own.
     pub listeners: Vec<TcpListener>,
+    /// Bound listeners for TLS, its own.
+    pub tls_listeners: Vec<TcpListener>,
+    /// How TLS connections begin; there when they have a listener.
+    pub tls: Option<Arc<Acceptor>>,
     /// Its mailbox.
     pub mail: MailReceiver,
     /// The way into its own mailbox, for late verdicts.
     pub home: MailSender,
     /// What the process shares.
     pub engine: Arc<Engine>,
+    /// How many connections an address and a user hold.
+    pub admission: Arc<Admission>,
     /// The application.
     pub hooks: Arc<dyn Hooks>,
     /// Questions that cannot be answered at once.
@@ -130,23 +140,28 @@ impl ShardThread {
             shard: Shard::new(self.id, self.config.clone(), random_seed(), clock.now()),
             clock,
             engine: self.engine.clone(),
+            admission: self.admission.clone(),
             asker: Asker {
                 shard: self.id,
+                config: self.config.clone(),
                 hooks: self.hooks.clone(),
                 later: self.later.clone(),
                 home: self.home.clone(),
                 status: self.engine.status().clone(),
+                audit: self.engine.audit().clone(),
             },
             hand_offs: self.hand_offs.clone(),
             mail: self.mail.clone(),
             readiness,
             sends,
         });
-        let turns = Rc::new(Turns::new(core, clock, self.engine.clone()));
+        let turns = Rc::new(Turns::new(core, clock, self.engine.clone(), self.admission.clone()));
         reserve::fill();
-        for listener in &self.listeners {
+        let plain = self.listeners.iter().map(|listener| (listener, None));
+        let secure = self.tls_listeners.iter().map(|listener| (listener, self.tls.clone()));
+        for (listener, tls) in plain.chain(secure) {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;
-            monoio::spawn(turns.clone().until_over(socket::accept_loop(turns.clone(), listener)));
+            monoio::spawn(turns.clone().until_over(socket::accept_loop(turns.clone(), listener, tls)));
         }
         for (ringer, fd) in [(Ringer::Sockets, sockets_fd), (Ringer::Mail, mail_fd)] {
             monoio::spawn(turns.clone().until_over(socket::ring_loop(turns.clone(), ringer, fd)));

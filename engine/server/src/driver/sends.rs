@@ -77,7 +77,8 @@ fn submit_ring<'a>(
     }
 }
 
-fn send_direct(fd: RawFd, bytes: &[u8]) -> Written {
+/// Offers a slice to one socket.
+pub(super) fn send_direct(fd: RawFd, bytes: &[u8]) -> Written {
     // SAFETY: the slice outlives the call.
     let sent = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), SEND_FLAGS) };
     if sent >= 0 {

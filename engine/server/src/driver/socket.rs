@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use monoio::net::{TcpListener, UnixStream};
 
 use super::reserve;
 use super::turn::{Ringer, Turns};
+use crate::tls::Acceptor;
 
 /// Connections taken from one listener before the sockets that are open get their turn.
 const ACCEPTS_PER_WAKE: usize = 64;
@@ -21,18 +23,17 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const SHED: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Accepts until the shard drains.
-pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
+/// Accepts until the shard drains; connections have TLS if there is a way to begin it.
+pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener, tls: Option<Arc<Acceptor>>) {
     while !turns.draining() {
         if let Err(error) = listener.readable(false).await {
             tracing::error!(%error, "waiting for connections failed; trying again");
             monoio::time::sleep(EXHAUSTED_PAUSE).await;
             continue;
         }
-        match accept_some(&turns, &listener) {
-            // Under epoll a listener that is readable does not wait, so the others would have no turn.
-            Ok(ACCEPTS_PER_WAKE) => monoio::time::sleep(FULL_BATCH_PAUSE).await,
-            Ok(_) => {}
+        match accept_some(&turns, &listener, tls.as_deref()) {
+            Ok(Pause::None) => {}
+            Ok(Pause::For(pause)) => monoio::time::sleep(pause).await,
             // A drain shuts the listener down under us.
             Err(_) if turns.draining() => return,
             Err(error) => {
@@ -43,14 +44,38 @@ pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener) {
     }
 }
 
-/// Takes in connections that wait, and returns how many. An error: the kernel gives no more descriptors, memory or
-/// watches; those who waited were told.
-fn accept_some(turns: &Rc<Turns>, listener: &TcpListener) -> io::Result<usize> {
-    let accepts_shed = &turns.engine.status().process.accepts_shed;
-    for count in 0..ACCEPTS_PER_WAKE {
+/// What comes before the next look at a listener.
+enum Pause {
+    /// Its next connection.
+    None,
+    /// So much time: there may be more.
+    For(Duration),
+}
+
+/// Takes in connections that wait. An error: the kernel gives no more descriptors, memory or watches; those who waited
+/// were told.
+fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, tls: Option<&Acceptor>) -> io::Result<Pause> {
+    let process = &turns.engine.status().process;
+    let accepts_shed = &process.accepts_shed;
+    // Who speaks TLS would not understand.
+    let shed = |socket: &OwnedFd| {
+        if tls.is_none() {
+            shed(socket);
+        }
+    };
+    for _ in 0..ACCEPTS_PER_WAKE {
+        let delay = turns.admission.accept_delay();
+        if !delay.is_zero() {
+            process.accepts_delayed.fetch_add(1, Ordering::Relaxed);
+            return Ok(Pause::For(delay.max(FULL_BATCH_PAUSE)));
+        }
         match reserve::accept(listener.as_raw_fd()) {
-            Ok(None) => return Ok(count),
-            Ok(Some(socket)) => {
+            Ok(None) => return Ok(Pause::None),
+            Ok(Some(mut socket)) => {
+                turns.admission.accepted();
+                if let Some(tls) = tls {
+                    socket.tls = Some(Box::new(tls.accept()));
+                }
                 let Err(refused) = turns.accept(socket) else { continue };
                 shed(&refused.fd);
                 if let Some(reason) = refused.reason {
@@ -67,7 +92,8 @@ fn accept_some(turns: &Rc<Turns>, listener: &TcpListener) -> io::Result<usize> {
             }
         }
     }
-    Ok(ACCEPTS_PER_WAKE)
+    // Under epoll a listener that is readable does not wait, so the others would have no turn.
+    Ok(Pause::For(FULL_BATCH_PAUSE))
 }
 
 fn shed(socket: &OwnedFd) {

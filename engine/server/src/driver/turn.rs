@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::core::{Core, Refused};
 use super::listener::Accepted;
 use super::pace::Pace;
+use crate::admission::Admission;
 use crate::engine::Engine;
 use crate::status::ShardStatus;
 
@@ -32,6 +33,7 @@ pub(super) struct Turns {
     signal: Signal,
     clock: Clock,
     pub(super) engine: Arc<Engine>,
+    pub(super) admission: Arc<Admission>,
 }
 
 /// How a shard's run ended.
@@ -108,8 +110,8 @@ impl Signal {
 }
 
 impl Turns {
-    pub(super) fn new(core: Core, clock: Clock, engine: Arc<Engine>) -> Self {
-        Self { core: RefCell::new(core), signal: Signal::default(), clock, engine }
+    pub(super) fn new(core: Core, clock: Clock, engine: Arc<Engine>, admission: Arc<Admission>) -> Self {
+        Self { core: RefCell::new(core), signal: Signal::default(), clock, engine, admission }
     }
 
     /// Whether no connection is accepted any more.

@@ -314,6 +314,28 @@ fn a_client_is_kicked_once_its_shard_takes_the_letter() {
 }
 
 #[test]
+fn attack_54_every_shard_with_a_user_is_told_to_end_its_connections() {
+    let plane = Plane::start(Options { shard_count: 2, letters_max: 1, ..Options::default() });
+    let kick = |id: &str| plane.call("DELETE", &format!("/api/users/{id}"), "");
+    assert_eq!((kick("42").status, &*kick("42").code()), (404, "unknown_user"));
+    assert_eq!(kick("%zz").code(), "unknown_user");
+    let directory = plane.engine.router().directory();
+    let (number, name) = (UserId::from_json("42").expect("an id"), UserId::from_text("a/b é"));
+    directory.user_up(MOUNT, number.clone(), ShardId(0));
+    directory.user_up(MOUNT, name.clone(), ShardId(1));
+
+    let answer = kick("42");
+    assert_eq!((answer.status, answer.json()), (202, json!({"kicked": "42", "shards": 1})));
+    let busy = kick("42");
+    assert_eq!((busy.status, &*busy.code()), (503, "shard_busy"));
+    assert!(matches!(plane.take(0), Some(Mail::KickUser { user, .. }) if user == number));
+    let answer = kick("a%2Fb%20%C3%A9");
+    assert_eq!((answer.status, answer.json()), (202, json!({"kicked": "a/b é", "shards": 1})));
+    assert!(matches!(plane.take(1), Some(Mail::KickUser { user, .. }) if user == name));
+    assert_eq!(kick("inf").code(), "unknown_user");
+}
+
+#[test]
 fn a_method_that_a_path_does_not_take_is_answered_405() {
     let plane = Plane::start(Options::default());
     let cases = [
@@ -322,6 +344,7 @@ fn a_method_that_a_path_does_not_take_is_answered_405() {
         ("POST", "/api/rooms", "GET, HEAD"),
         ("OPTIONS", "/api/rooms", "GET, HEAD"),
         ("POST", "/api/clients/x", "GET, HEAD, DELETE"),
+        ("GET", "/api/users/x", "DELETE"),
     ];
     for (method, path, allow) in cases {
         let answer = plane.call(method, path, "");

@@ -30,7 +30,7 @@ fn check(page: &str) -> Vec<String> {
         assert!(labels.ends_with('}'), "{line}");
         for label in labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()) {
             let (key, value) = label.split_once('=').unwrap_or_else(|| panic!("{line}"));
-            assert!(["shard", "kind", "version", "driver"].contains(&key), "{line}");
+            assert!(["shard", "kind", "reason", "jwks", "version", "driver"].contains(&key), "{line}");
             assert!(value.len() > 2 && value.starts_with('"') && value.ends_with('"'), "{line}");
         }
         let (family, kind) = families.last().expect("a type before its samples");
@@ -71,8 +71,10 @@ fn what_is_counted_is_shown() {
     let mut counters =
         Counters { conns: 9, bytes_sent: 1_000, accepted: 12, outbox_bytes: 77, ..Counters::default() };
     counters.violations[0] = 2;
+    counters.refused_heads[1] = 6;
     status.shards[0].report(counters.clone());
     counters.violations[0] = 3;
+    counters.refused_heads[1] = 4;
     status.shards[1].report(counters);
     status.shards[1].up.store(true, Ordering::Release);
     status.process.redis_gaps.store(4, Ordering::Relaxed);
@@ -87,6 +89,8 @@ fn what_is_counted_is_shown() {
         "shardcast_sent_bytes_total{shard=\"0\"} 1000",
         "shardcast_outbox_bytes{shard=\"0\"} 77",
         "shardcast_violations_total{kind=\"unmasked_frame\"} 5",
+        "shardcast_refused_heads_total{reason=\"bare_line_feed\"} 10",
+        "shardcast_refused_heads_total{reason=\"origin\"} 0",
         "shardcast_mailbox_waiting{shard=\"1\"} 1",
         "shardcast_mailbox_refused_total{shard=\"1\"} 2",
         "shardcast_shard_up{shard=\"0\"} 0",

@@ -112,7 +112,8 @@ impl Plane {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
         let (stream, _) = listener.accept().expect("the other end");
-        let hand_off = HandOff { stream, received: received.to_vec() };
+        let address = Ipv4Addr::LOCALHOST.into();
+        let hand_off = HandOff { stream, address, received: received.to_vec(), tls: None };
         self.hand_offs.try_send(hand_off).expect("the control plane keeps up");
         Client::new(client)
     }

@@ -34,6 +34,11 @@ pub enum ClientMessage<'a> {
         /// All strings that were named. Names are not checked: the hooks may have joined any room.
         rooms: Vec<Cow<'a, str>>,
     },
+    /// `encrypted`: a message within, where the server decrypts (Ignis does not); else as [`ClientMessage::Other`].
+    Encrypted {
+        /// The raw JSON of `data`, as sent; `null` when it is absent.
+        data: &'a str,
+    },
     /// Anything else, for the hooks; includes reserved names (`connected`, `error`, ...) from a client.
     Other {
         /// The JSON of `event`, a string as `JSON.stringify` writes it. Truthy; any kind of value.
@@ -62,6 +67,7 @@ pub fn parse(text: &str) -> ClientMessage<'_> {
             ClientMessage::Join { rooms: named_rooms(data).filter(|room| may_ask_for(room)).collect() }
         }
         r#""leave""# => ClientMessage::Leave { rooms: named_rooms(data).collect() },
+        r#""encrypted""# => ClientMessage::Encrypted { data: data.unwrap_or("null") },
         _ => ClientMessage::Other { event },
     }
 }

@@ -1,16 +1,19 @@
 //! The Ignis dialect (`@venizia/ignis-helpers` 0.0.7): its texts, names, encoders and decoders.
 //!
 //! - [`inbound`] what a client says; [`outbound`] what it is told, as whole frames.
+//! - [`encryption`] the key exchange, and messages as `encrypted` events.
 //! - [`envelope`] what travels between servers through Redis.
 //! - [`ids`] client ids and user ids.
 //!
 //! Only bytes and values: whether a client may do what it says is for the shard to decide.
 
+pub mod encryption;
 pub mod envelope;
 pub mod ids;
 pub mod inbound;
 pub mod outbound;
 
+pub use encryption::{Agreement, Cipher};
 pub use envelope::{Destination, Envelope, EnvelopeError, Payload, Scratch};
 pub use ids::{ClientId, UserId};
 pub use inbound::{ClientMessage, parse};

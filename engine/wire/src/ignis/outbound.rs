@@ -4,12 +4,13 @@
 
 use crate::frame::{self, OpCode};
 
+use super::encryption::Agreement;
 use super::ids::{ClientId, UserId};
 
 const EVENT: &str = r#"{"event":"#;
 const DATA: &str = r#","data":"#;
 
-/// The messages of `error` events; there are no others, and no codes.
+/// The messages of `error` events; there are no others, and no codes. Those of limits are Shardcast's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorText {
     /// A message was no JSON.
@@ -24,6 +25,10 @@ pub enum ErrorText {
     AuthenticationError,
     /// The key exchange was refused.
     EncryptionHandshakeFailed,
+    /// More messages, joins or bytes than the rates allow; they were ignored.
+    RateLimitExceeded,
+    /// The user holds as many connections as one may.
+    TooManyConnections,
 }
 
 /// The texts, once: as they are and as whole frames.
@@ -61,6 +66,8 @@ error_texts! {
     AuthenticationFailed => "Authentication failed",
     AuthenticationError => "Authentication error",
     EncryptionHandshakeFailed => "Encryption handshake failed",
+    RateLimitExceeded => "Rate limit exceeded",
+    TooManyConnections => "Too many connections",
 }
 
 /// A final, unmasked text frame with a length of one byte (RFC 6455 §5.2).
@@ -89,13 +96,26 @@ pub fn event(event_json: &str, data: Option<&str>) -> Vec<u8> {
 
 /// The frame of `connected`, the only place where a client learns its id.
 ///
-/// `time_iso` is ISO 8601 with milliseconds and `Z`.
-pub fn connected(id: &ClientId, user: Option<&UserId>, time_iso: &str) -> Vec<u8> {
+/// `time_iso` is ISO 8601 with milliseconds and `Z`. With an `agreement` it carries what the client needs for its key.
+pub fn connected(
+    id: &ClientId,
+    user: Option<&UserId>,
+    time_iso: &str,
+    agreement: Option<&Agreement>,
+) -> Vec<u8> {
     let id = id.to_text();
     let id = std::str::from_utf8(&id).unwrap_or_default();
     let (user_key, user) = user.map_or(("", ""), |user| (r#","userId":"#, user.as_json()));
     let head = r#"{"event":"connected","data":{"id":""#;
-    text_frame(&[head, id, "\"", user_key, user, r#","time":""#, time_iso, r#""}}"#])
+    let time_key = r#","time":""#;
+    match agreement.map(Agreement::texts) {
+        None => text_frame(&[head, id, "\"", user_key, user, time_key, time_iso, r#""}}"#]),
+        Some((public_key, salt)) => {
+            let (key_key, salt_key) = (r#"","serverPublicKey":""#, r#"","salt":""#);
+            let keys = [key_key, &public_key, salt_key, &salt, r#""}}"#];
+            text_frame(&[&[head, id, "\"", user_key, user, time_key, time_iso], &keys[..]].concat())
+        }
+    }
 }
 
 fn text_frame(parts: &[&str]) -> Vec<u8> {
@@ -116,6 +136,7 @@ fn text_frame(parts: &[&str]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ignis::encryption::{Entropy, HKDF_INFO, agree};
 
     /// Splits a server frame; asserts that it is one whole, final, unmasked text frame.
     fn payload(frame: &[u8]) -> &str {
@@ -171,7 +192,23 @@ mod tests {
         ] {
             let expected =
                 format!(r#"{{"event":"connected","data":{{"id":"{id}",{member}"time":"{time}"}}}}"#);
-            assert_eq!(payload(&connected(&id, user.as_ref(), time)), expected);
+            assert_eq!(payload(&connected(&id, user.as_ref(), time, None)), expected);
         }
+    }
+
+    #[test]
+    fn connected_brings_what_the_key_is_made_of() {
+        let id = ClientId::parse("e2421b52-9a40-47a4-8ed1-a390c85db8e5").unwrap();
+        let entropy = Entropy::from_random(&[7; Entropy::LEN]);
+        let base_point =
+            "BGsX0fLhLEJH+Lzm5WOkQPJ3A32BLeszoPShOUXYmMKWT+NC4v4af5uO5+tKfA+eFivOM1drMV7Oy7ZAaDe/UfU=";
+        let agreement = agree(base_point, HKDF_INFO, &entropy).unwrap();
+        let (public_key, salt) = agreement.texts();
+        let frame = connected(&id, Some(&UserId::from_text("u1")), "T", Some(&agreement));
+        let expected = format!(
+            r#"{{"event":"connected","data":{{"id":"{id}","userId":"u1","time":"T","serverPublicKey":"{public_key}","salt":"{salt}"}}}}"#
+        );
+        assert_eq!(payload(&frame), expected);
+        assert_eq!((public_key.len(), salt.len()), (88, 44));
     }
 }

@@ -2,8 +2,8 @@
 
 use shardcast_shard::{Now, SlowConsumer};
 
-use super::super::line::{Frame, Kind};
-use super::{Model, Phase};
+use super::super::line::{Bounds, Frame, Kind, offered_count};
+use super::{Conn, Model, Phase};
 
 /// What the entry of an outbox costs beside its burst, at most.
 const ENTRY_BYTES: usize = 64;
@@ -29,7 +29,7 @@ impl Model {
     pub(crate) fn written(&mut self, index: usize, took: usize, offered: &[u8], now: Now) {
         let bounds = self.bounds(index);
         let frames = if self.conns[index].line.is_empty() {
-            self.stamped_turn(index, Some((took, offered)))
+            self.offered_turn(index, took, offered)
         } else {
             Vec::new()
         };
@@ -46,7 +46,9 @@ impl Model {
             conn.traffic_ms = now.ms;
             conn.ping_out = false;
         }
-        let is_done = conn.line.is_empty();
+        // What is encrypted comes in several writes; once the socket is full, the rest is backlog.
+        let refused = refused + if took < offered.len() { conn.queue_turn(bounds) } else { 0 };
+        let is_done = conn.line.is_empty() && conn.turn.is_empty();
         if bounds.is_exact {
             self.refuse(index, refused);
         } else {
@@ -54,6 +56,17 @@ impl Model {
         }
         if self.conns[index].phase == Phase::Closing && is_done {
             self.finish_closing(index, now);
+        }
+    }
+
+    /// The shard ends a turn: what it did not come to encrypt is backlog.
+    pub(crate) fn end_writes(&mut self, shard: usize) {
+        let encrypted = |index: &usize| self.conns[*index].cipher.is_some();
+        let indexes: Vec<_> = self.on_shard(shard).filter(encrypted).collect();
+        for index in indexes {
+            let bounds = self.bounds(index);
+            let refused = self.conns[index].queue_turn(bounds);
+            self.refuse(index, refused);
         }
     }
 
@@ -87,6 +100,15 @@ impl Model {
             }
         }
         bytes
+    }
+
+    /// The frames of a turn that are offered at once: all, or as many as were encrypted.
+    fn offered_turn(&mut self, index: usize, took: usize, offered: &[u8]) -> Vec<Frame> {
+        let mut frames = self.stamped_turn(index, Some((took, offered)));
+        if self.conns[index].cipher.is_some() {
+            self.conns[index].turn = frames.split_off(offered_count(&frames, offered));
+        }
+        frames
     }
 
     /// The frames of a turn, marked when their burst is held whatever memory is left.
@@ -126,5 +148,13 @@ impl Model {
         conn.phase = Phase::Lingering;
         conn.since_ms = now.ms;
         conn.owed.fin = true;
+    }
+}
+
+impl Conn {
+    /// What is left of a turn waits behind the backlog. Returns how many messages are refused.
+    fn queue_turn(&mut self, bounds: Bounds) -> usize {
+        let frames = std::mem::take(&mut self.turn);
+        frames.into_iter().filter_map(|frame| (!self.line.push(frame, bounds)).then_some(())).count()
     }
 }

@@ -1,10 +1,12 @@
 //! What the Ignis dialect makes of a message and of an answer of the hooks (`ignis.md` §4 to §7).
 
+use std::rc::Rc;
+
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::{Identity, Now, Verdict};
 use shardcast_wire::close;
 use shardcast_wire::date;
-use shardcast_wire::ignis::BROADCAST_ROOM;
+use shardcast_wire::ignis::{Agreement, BROADCAST_ROOM};
 
 use super::super::bytes::{opcode, server_frame};
 use super::super::line::Frame;
@@ -54,8 +56,15 @@ impl Model {
                     return;
                 }
                 match outcome {
-                    AuthOutcome::Accepted(identity) => self.admit(conn, identity, now),
+                    AuthOutcome::Accepted(identity) => self.admit(conn, identity, None, now),
+                    AuthOutcome::Encrypted(identity, agreement) => {
+                        self.admit(conn, identity, Some(agreement), now);
+                    }
                     AuthOutcome::Refused(_) => self.turn_away(conn, "Authentication failed", now),
+                    AuthOutcome::TooManyConnections => {
+                        self.send_error(conn, "Too many connections");
+                        self.close(conn, &close::TOO_MANY_CONNECTIONS, now);
+                    }
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
                 }
             }
@@ -73,7 +82,7 @@ impl Model {
         }
     }
 
-    fn admit(&mut self, index: usize, identity: &Identity, now: Now) {
+    fn admit(&mut self, index: usize, identity: &Identity, agreement: Option<&Agreement>, now: Now) {
         let settings = self.settings(index).expect("an Ignis connection").clone();
         let conn = &mut self.conns[index];
         conn.auth = Auth::Done;
@@ -88,8 +97,14 @@ impl Model {
         let user =
             conn.user.as_ref().map_or(String::new(), |user| format!(r#""userId":{},"#, user.as_json()));
         let time = date::iso_ms(now.unix_ms);
-        let data = format!(r#"{{"id":"{}",{user}"time":"{time}"}}"#, conn.name);
-        conn.turn.push(event("connected", &data));
+        let keys = agreement
+            .map(Agreement::texts)
+            .map(|(public_key, salt)| format!(r#","serverPublicKey":"{public_key}","salt":"{salt}""#));
+        let keys = keys.unwrap_or_default();
+        let data = format!(r#"{{"id":"{}",{user}"time":"{time}"{keys}}}"#, conn.name);
+        // Readable, since the client makes its key of it; nothing after it is.
+        conn.turn.push(Frame::message(event("connected", &data)));
+        conn.cipher = agreement.map(|agreement| Rc::new(agreement.cipher()));
         if settings.tell_lifecycle {
             conn.owed.questions.push_back(Question::Connected(conn.user.clone()));
         }
@@ -150,11 +165,13 @@ impl Model {
 
     fn send_error(&mut self, conn: usize, text: &str) {
         assert_eq!(self.conns[conn].phase, Phase::Open, "only open connections are told errors");
-        self.conns[conn].turn.push(event("error", &format!(r#"{{"message":"{text}"}}"#)));
+        let conn = &mut self.conns[conn];
+        let error = event("error", &format!(r#"{{"message":"{text}"}}"#));
+        conn.turn.push(Frame::message_under(conn.cipher.as_ref(), error));
     }
 }
 
-fn event(name: &str, data: &str) -> Frame {
+fn event(name: &str, data: &str) -> Vec<u8> {
     let text = format!(r#"{{"event":"{name}","data":{data}}}"#);
-    Frame::message(server_frame(opcode::TEXT, text.as_bytes()))
+    server_frame(opcode::TEXT, text.as_bytes())
 }

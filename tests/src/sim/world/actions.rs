@@ -85,7 +85,7 @@ impl World<'_> {
         let host = &mut self.hosts[shard];
         let held = self.model.on_shard(shard).filter(|&conn| !self.peers[conn].is_released).count();
         let is_full = held >= self.scenario.config.conns_max as usize || host.drained_by_ms.is_some();
-        let accepted = host.shard.handle_accept(self.now, entropy, Ipv4Addr::LOCALHOST.into());
+        let accepted = host.shard.handle_accept(self.now, entropy, Ipv4Addr::new(192, 0, 2, 1).into());
         assert_eq!(accepted.is_none(), is_full, "whether shard {shard} sheds with {held} connections");
         let id = accepted?;
         let client_id = ClientId::from_random(entropy);
@@ -177,7 +177,7 @@ impl World<'_> {
             }
         }
         let number = self.publications.len();
-        let padding = self.rng.next() as usize % (self.scenario.padding_max as usize + 1);
+        let padding = self.rng.below(self.scenario.padding_max as usize + 1);
         let padding = if self.rng.chance(90) { padding.min(2_000) } else { padding };
         let text = format!(r#"{{"event":"p","data":[{number},"{}"]}}"#, "x".repeat(padding));
         let frame: bytes::Bytes = server_frame(opcode::TEXT, text.as_bytes()).into();

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use shardcast_shard::Question as Asked;
 use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_shard::{Ask, ClientRef, ClientView, ConnId, Effect, Identity, MountId, ShardId, Verdict};
+use shardcast_wire::ignis::encryption::{Agreement, Entropy, HKDF_INFO, agree};
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
 
 use super::super::fault::Fault;
 use super::super::model::{Auth, Question};
 use super::World;
+
+/// The key of all simulated clients; the server's keys differ.
+const PUBLIC_KEY: &str =
+    "BAH63XBNHbErJSrk/nBjrFNaOyUovbpYe4g9/UrgzLjfs+s3f7seHDZFXwN7LGaroFTSpI4r/xBYDhApTEy6XUM=";
 
 impl World<'_> {
     pub(super) fn run_effects(&mut self, shard: usize) {
@@ -31,7 +36,7 @@ impl World<'_> {
                 self.mirror.client_up(client_id, usize::from(mount.0), shard, conn);
                 self.directory.client_up(client_id, mount, ClientRef { shard: id, conn });
             }
-            Effect::ClientDown { client_id } => {
+            Effect::ClientDown { client_id, .. } => {
                 self.mirror.client_down(client_id);
                 if self.may_fail(Fault::ForgetDown) {
                     self.totals.fault_done = true;
@@ -75,7 +80,7 @@ impl World<'_> {
                 self.peers[conn].is_finished = true;
             }
             Effect::Drop(conn) => self.drop_peer(shard, conn),
-            Effect::HandOff { conn, received } => {
+            Effect::HandOff { conn, received, .. } => {
                 let conn = self.model.find(shard, conn);
                 let head = self.model.conns[conn].owed.hand_off.take();
                 let head = head.unwrap_or_else(|| panic!("connection {conn} is handed off"));
@@ -83,6 +88,7 @@ impl World<'_> {
                 assert_eq!(received.len() as u64, self.peers[conn].fed, "bytes handed off with {conn}");
                 self.peers[conn].is_dropped = true;
             }
+            Effect::CountAddress { conn, .. } => panic!("{conn:?} came through no proxy"),
             Effect::Reply { ticket, reply } => self.check_reply(shard, ticket, reply),
         }
     }
@@ -151,11 +157,25 @@ impl World<'_> {
                     let offset_ms = self.rng.pick(&[0, 2_000, 20_000, 200_000, 86_400_000]);
                     self.now.unix_ms.saturating_sub(1_000) + offset_ms
                 });
-                AuthOutcome::Accepted(Identity { user, expires_unix_ms, ..Identity::default() })
+                let identity = Identity { user, expires_unix_ms, ..Identity::default() };
+                if self.rng.chance(self.scenario.encrypted) {
+                    AuthOutcome::Encrypted(identity, Box::new(self.agreement()))
+                } else {
+                    AuthOutcome::Accepted(identity)
+                }
             }
+            1 if self.rng.chance(30) => AuthOutcome::TooManyConnections,
             1 => AuthOutcome::Refused(RefusalReason::Hooks),
             _ => AuthOutcome::Failed,
         }
+    }
+
+    fn agreement(&mut self) -> Agreement {
+        let mut bytes = [0; Entropy::LEN];
+        for part in bytes.chunks_mut(16) {
+            part.copy_from_slice(&self.rng.bytes16()[..part.len()]);
+        }
+        agree(PUBLIC_KEY, HKDF_INFO, &Entropy::from_random(&bytes)).expect("keys in range")
     }
 
     /// Mostly the rooms asked for; now and then fewer, or some that nobody could ask for.

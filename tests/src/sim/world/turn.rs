@@ -323,6 +323,7 @@ impl World<'_> {
                 self.write(shard, index, id, &offered);
             }
         }
+        self.model.end_writes(shard);
         self.run_effects(shard);
         self.check_turn(shard);
     }

@@ -12,10 +12,15 @@ fn every_key_sets_its_own_field_and_no_other() {
         "70",
         "7KiB",
         "2MiB",
+        "32MiB",
         "7s",
         "70s",
         "0s",
         "127.0.0.1:7",
+        "10.0.0.0/8",
+        "https://a.example",
+        "7/s",
+        "required",
         "redis://h",
         "epoll",
         "json",
@@ -23,6 +28,7 @@ fn every_key_sets_its_own_field_and_no_other() {
         "echo",
         "disconnect",
         "/seven",
+        "kick",
         "deny",
         "",
         "plan=pro",
@@ -151,7 +157,7 @@ fn the_effective_configuration_is_toml_that_masks_secrets_and_names_origins() {
     ] {
         assert!(page.lines().any(|line| line == expected), "{expected} in {page}");
     }
-    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(8));
+    assert_eq!(page.parse::<toml::Table>().map(|table| table.len()), Ok(11));
 }
 
 #[test]

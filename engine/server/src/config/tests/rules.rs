@@ -26,6 +26,15 @@ fn rules_across_values_are_enforced() {
             "[server]\nconnections_max = 100000",
             "server.connections_max: 100000 connections need 100320 open files and the limit is 100000",
         ),
+        ("[server]\nproxy_protocol = \"required\"", "server.proxy_protocol: no proxy is trusted"),
+        (
+            "[server]\nclient_address_header = \"X Y\"",
+            "server.client_address_header: \"X Y\" is no name of a header",
+        ),
+        (
+            "[server]\nclient_address_header = \"\"",
+            "server.client_address_header: \"\" is no name of a header",
+        ),
         ("mounts = []", "mounts.0.path: no mount"),
         ("[[mounts]]\npath = \"ws\"", "mounts.0.path: \"ws\" does not begin with"),
         ("[[mounts]]\npath = \"/a?b\"", "mounts.0.path: no request has the path"),
@@ -54,14 +63,32 @@ fn rules_across_values_are_enforced() {
             "api.key: the same value is listed before",
         ),
         (&tokens(&["\"\""]), "auth.tokens.0.token: missing or empty"),
+        ("[server]\ntls_listen = \"127.0.0.1:1\"\n[tls]\nkey = \"k\"", "tls.certificate: missing"),
+        ("[server]\ntls_listen = \"127.0.0.1:1\"\n[tls]\ncertificate = \"c\"", "tls.key: missing"),
+        (
+            &format!("[server]\ntls_listen = \"127.0.0.1:1\"\n{CERTIFIED}[[tls.certificates]]\nkey = \"k\""),
+            "tls.certificates.0.certificate: missing",
+        ),
+        (
+            &format!("[server]\ntls_listen = \"127.0.0.1:8080\"\n{CERTIFIED}"),
+            "server.tls_listen: 127.0.0.1:8080 is also an address without TLS",
+        ),
+        (
+            &format!("[server]\ntls_listen = \"0.0.0.0:1\"\n{CERTIFIED}[auth]\ndev = true"),
+            "auth.dev: dev mode accepts every token, and 0.0.0.0:1 can be reached",
+        ),
         ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
         (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
+        ("[[mounts]]\ndialect = \"echo\"\nencryption = \"required\"", "only the ignis dialect encrypts"),
     ];
     for (text, expected) in cases {
         let found = refused(text);
         assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:#?}");
     }
 }
+
+/// Names for a certificate and its key; what is in the files is not looked at here.
+const CERTIFIED: &str = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
 
 #[test]
 fn what_is_allowed_at_the_edge_of_a_rule_loads() {
@@ -71,6 +98,7 @@ fn what_is_allowed_at_the_edge_of_a_rule_loads() {
         "[server]\nlisten = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"",
         "[server]\nlisten = \"127.0.0.1:80\"\n[admin]\nlisten = \"127.0.0.2:80\"",
         "[server]\nconnections_max = 99680",
+        &format!("[server]\nlisten = []\ntls_listen = \"0.0.0.0:443\"\n{CERTIFIED}"),
         "[limits]\nrooms_per_connection_max = 2",
         "[[mounts]]\npath = \"/\"\n[[mounts]]\npath = \"/a.b/%20/c..d\"",
         "[[mounts]]\ndialect = \"echo\"\ndefault_rooms = \"ws:x\"",
@@ -90,9 +118,17 @@ fn doubtful_settings_are_warned_of() {
         ("[api]\nkey = \"0123456789abcdef\"", "nobody can authenticate"),
         ("[auth]\ndev = true", "dev mode: every token"),
         (&format!("{quiet}[auth]\ninsecure = true"), "no effect without auth.dev"),
+        (&format!("{quiet}[audit]\nrequired = true"), "no effect without audit.file"),
         (&format!("{quiet}[admin]\nlisten = \"0.0.0.0:9\""), "the admin listener asks for no key"),
         (&format!("{quiet}[[mounts]]\n[[mounts]]\npath = \"/b\""), "only the first ignis mount"),
+        (&format!("{quiet}[server]\nlisten = \"0.0.0.0:80\""), "every web page may connect"),
+        (
+            &format!("{quiet}[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::/0\"]"),
+            "every address is a trusted proxy",
+        ),
+        (&format!("{quiet}{CERTIFIED}"), "tls.certificate: not used"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
+        (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
     ];
     for (text, expected) in cases {
         let found = warnings(text);
