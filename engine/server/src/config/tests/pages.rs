@@ -34,6 +34,7 @@ fn every_key_sets_its_own_field_and_no_other() {
         "plan=pro",
         "base64",
         "HS512",
+        "1.3",
         "required",
         "http://seven/",
         "rooms",
@@ -45,6 +46,7 @@ fn every_key_sets_its_own_field_and_no_other() {
         keys.map(|path| (path.to_string(), (path.key.write)(config, 0))).collect()
     };
     let mut base = Config::default();
+    base.tls.certificates.push(TlsCertificate::default());
     base.auth.tokens.push(Token::default());
     base.auth.rules.push(Rule::default());
     base.jwt.keys.push(JwtKey::default());
@@ -117,7 +119,7 @@ fn the_default_file_loads_to_the_defaults_with_and_without_its_comments() {
     }
     let secret = format!("secret = \"{}\"", "s".repeat(32));
     let set = set.replace("token = \"\"", "token = \"t\"").replace("\nsecret = \"\"", &format!("\n{secret}"));
-    let set = without_tables(&set, &["[[auth.rules]]", "[[auth.jwt.jwks]]"]);
+    let set = without_tables(&set, &["[[tls.certificates]]", "[[auth.rules]]", "[[auth.jwt.jwks]]"]);
     let mut config = loaded(&set, &[], &[]).config;
     assert_eq!((config.auth.tokens.len(), config.jwt.keys.len()), (1, 1));
     config.auth.tokens.clear();

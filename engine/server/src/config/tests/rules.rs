@@ -126,7 +126,7 @@ fn doubtful_settings_are_warned_of() {
             &format!("{quiet}[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::/0\"]"),
             "every address is a trusted proxy",
         ),
-        (&format!("{quiet}{CERTIFIED}"), "tls.certificate: not used"),
+        (&format!("{quiet}{CERTIFIED}"), "not used: server.tls_listen is empty"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
         (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
     ];
