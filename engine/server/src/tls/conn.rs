@@ -98,11 +98,11 @@ impl TlsConn {
         if self.ended || self.phase == Phase::Failed {
             return (cipher.len(), Ok(Opened::Ended));
         }
-        if !mem::replace(&mut self.begun, !cipher.is_empty())
-            && cipher.first().is_some_and(u8::is_ascii_uppercase)
-        {
+        if !self.begun && cipher.first().is_some_and(u8::is_ascii_uppercase) {
+            self.begun = true;
             return (0, Err(self.fail(Failure::PlainHttp)));
         }
+        self.begun |= !cipher.is_empty();
         let mut used = 0;
         loop {
             let UnbufferedStatus { discard, state } = self.rustls.process_tls_records(&mut cipher[used..]);
