@@ -2,7 +2,7 @@
 //!
 //! Invariants: what is fetched is bounded in time, bytes and keys; a set in which nothing is of use replaces nothing;
 //! tokens that name unknown keys cause at most one fetch in [`LOOK_AGAIN_INTERVAL`], however many there are; a key
-//! stays good for [`RETIRED_FOR`] after it was last seen.
+//! stays good for [`RETIRED_FOR`] after a fetch found it missing, so for as long as fetches fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ const SET_BYTES_MAX: usize = 256 << 10;
 /// Between two fetches that tokens with unknown keys cause.
 pub const LOOK_AGAIN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long a key is good that is in the set no more: tokens that it signed are still on their way.
+/// How long a key is good after a fetch found it missing: tokens that it signed are still on their way.
 pub const RETIRED_FOR: Duration = Duration::from_secs(3_600);
 
 /// Tokens that may wait for one fetch; more are refused at once.

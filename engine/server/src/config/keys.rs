@@ -480,8 +480,8 @@ settings! {
 
 settings! {
     /// A place an issuer publishes its keys at (a JWKS, RFC 7517); repeat the table for each. Keys are fetched again
-    /// when a token names one that is not known, at most once in 30 s, and stay good for an hour after they were
-    /// last seen there.
+    /// when a token names one that is not known, at most once in 30 s, and stay good for an hour after a fetch
+    /// found them missing.
     pub struct Jwks ("auth.jwt.jwks": |config, index| config.jwt.jwks[index]; rows config.jwt.jwks) {
         /// Its address, `https:`; plain `http:` on this machine only. Required.
         url: String as Text = String::new(), live;
