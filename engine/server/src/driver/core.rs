@@ -225,8 +225,12 @@ impl Core {
         let mut ready = std::mem::take(&mut self.ready);
         let may_be_more = self.readiness.poll(&mut ready);
         for &ready in &ready {
-            if ready.writable && self.flush_secure(ready.id) {
-                self.shard.handle_writable(ready.id);
+            if ready.writable {
+                if self.flush_secure(ready.id) {
+                    self.shard.handle_writable(ready.id);
+                }
+                // A connection whose socket is broken is gone before it is read.
+                self.run_effects();
             }
             if ready.readable {
                 let is_next_turns = self.secure.must_wait(tls_of(&mut self.sockets, ready.id).as_deref())
@@ -414,12 +418,12 @@ impl Core {
         true
     }
 
+    /// Asks to hear of a socket again. Effects may come of it, which the caller runs: this is reached from one.
     pub(super) fn tell_again(&mut self, id: ConnId) {
         let Some(fd) = self.fd(id) else { return };
         if let Err(error) = self.readiness.tell_again(fd, id) {
             tracing::warn!(%error, "cannot watch a connection, which ends");
             self.shard.handle_hang_up(id, HangUp::Error);
-            self.run_effects();
         }
     }
 

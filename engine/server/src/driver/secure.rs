@@ -124,7 +124,8 @@ impl Core {
         self.run_effects();
     }
 
-    /// Sends what is unsent, if anything. `false`: the socket has not taken all of it, or is broken.
+    /// Sends what is unsent, if anything. `false`: the socket has not taken all of it, or is broken. Effects come of it,
+    /// which the caller runs: this is reached from one.
     pub(super) fn flush_secure(&mut self, id: ConnId) -> bool {
         let Some(Socket { fd, tls: Some(conn), .. }) = socket_of_mut(&mut self.sockets, id) else {
             return true;
@@ -142,7 +143,6 @@ impl Core {
                 Written::Took(count) => conn.handle_sent(count),
                 Written::Failed => {
                     self.shard.handle_hang_up(id, HangUp::Error);
-                    self.run_effects();
                     return false;
                 }
             }
