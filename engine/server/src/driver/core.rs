@@ -437,14 +437,15 @@ impl Core {
     }
 
     fn hand_off(&mut self, socket: Socket, address: IpAddr, received: Vec<u8>) {
-        let Socket { id, fd, mut tls, .. } = socket;
+        let Socket { id, fd, mut tls, places, .. } = socket;
         if let Some(conn) = &mut tls {
             conn.hand_over(self.secure.take_rest());
         }
         if let Err(error) = self.readiness.remove(fd.as_raw_fd(), id) {
             tracing::warn!(%error, "cannot stop watching a connection");
         }
-        match self.hand_offs.try_send(HandOff { stream: fd.into(), address, received, tls }) {
+        let place = places.and_then(|places| places.address);
+        match self.hand_offs.try_send(HandOff { stream: fd.into(), address, received, tls, place }) {
             Ok(()) => {}
             Err(TrySendError::Full(hand_off) | TrySendError::Closed(hand_off)) => {
                 self.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
