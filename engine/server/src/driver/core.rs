@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
-use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Now, Shard, Verdict};
+use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, MountId, Now, Shard, Verdict};
 use shardcast_wire::ignis::UserId;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -21,6 +21,7 @@ use super::sends::Sends;
 use crate::admission::{Admission, Place, UserPlace};
 use crate::control::HandOff;
 use crate::engine::Engine;
+use crate::hooks::Client;
 use crate::mailbox::MailReceiver;
 use crate::tls::conn::TlsConn;
 
@@ -397,20 +398,28 @@ impl Core {
     /// Hands a verdict on; a user that holds as many connections as one may is not let in.
     fn hear_verdict(&mut self, now: Now, verdict: Verdict) {
         let verdict = match verdict {
-            Verdict::Auth {
-                conn,
-                outcome: AuthOutcome::Accepted(ref identity) | AuthOutcome::Encrypted(ref identity, _),
-            } if !self.seat_user(conn, identity.user.as_ref()) => {
-                Verdict::Auth { conn, outcome: AuthOutcome::TooManyConnections }
-            }
+            Verdict::Auth { conn, outcome } => Verdict::Auth { conn, outcome: self.let_in(conn, outcome) },
             verdict => verdict,
         };
         self.shard.handle_verdict(now, verdict);
     }
 
-    /// Takes a place for one more connection of a user. `false`: there is none.
-    fn seat_user(&mut self, id: ConnId, user: Option<&UserId>) -> bool {
-        let (Some(user), Some(mount)) = (user, self.shard.mount_of(id)) else { return true };
+    /// Takes a place for one more connection of a user that the hooks let in, if there is one.
+    fn let_in(&mut self, conn: ConnId, outcome: AuthOutcome) -> AuthOutcome {
+        let (AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _)) = &outcome else {
+            return outcome;
+        };
+        let Some((mount, id, address)) = self.shard.open_conn(conn) else { return outcome };
+        let is_seated = self.seat_user(conn, mount, identity.user.as_ref());
+        let at = ClientRef { shard: self.asker.shard, conn };
+        let client = || Client { id, at, mount, address, identity: identity.clone() };
+        self.asker.record_seating(client, is_seated);
+        if is_seated { outcome } else { AuthOutcome::TooManyConnections }
+    }
+
+    /// `false`: there is no place for one more connection of a user.
+    fn seat_user(&mut self, id: ConnId, mount: MountId, user: Option<&UserId>) -> bool {
+        let Some(user) = user else { return true };
         let Ok(place) = self.admission.enter_user(mount, user) else { return false };
         if let (Some(place), Some(socket)) = (place, self.socket_mut(id)) {
             socket.places.get_or_insert_default().user = Some(place);
