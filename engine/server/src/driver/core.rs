@@ -16,7 +16,7 @@ use super::asks::Asker;
 use super::clock::Clock;
 use super::listener::Accepted;
 use super::readiness::{Readiness, Ready};
-use super::secure::{Secure, tls_of};
+use super::secure::{Next, Secure, tls_of};
 use super::sends::Sends;
 use crate::admission::{Admission, Place, UserPlace};
 use crate::control::HandOff;
@@ -27,8 +27,9 @@ use crate::tls::conn::TlsConn;
 
 /// Bytes of one read; the buffer is the shard's, not the connection's.
 pub(super) const SCRATCH_LEN: usize = 64 << 10;
-/// Bytes of one read of a connection that may compress: each may come to a thousand.
-const DEFLATED_READ_LEN: usize = 4 << 10;
+/// Bytes of one read of a connection of which each may take long: it may compress, and each come to a thousand, or its
+/// records are nearly empty.
+const DEAR_READ_LEN: usize = 4 << 10;
 /// Reads of one connection before the others get their turn.
 const READS_PER_TURN: usize = 4;
 /// Bytes that compressed messages may come to in one turn; who sends more of them is read in the next.
@@ -71,6 +72,8 @@ pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     /// Unless it is plain.
     pub(super) tls: Option<Box<TlsConn>>,
+    /// What it sent last took long for what came of it.
+    pub(super) is_dear: bool,
     /// Made where connections of addresses or users are limited.
     places: Option<Box<Places>>,
 }
@@ -156,7 +159,7 @@ impl Core {
             self.sockets.resize_with(slot + 1, || None);
         }
         self.secure.count += usize::from(tls.is_some());
-        self.sockets[slot] = Some(Socket { id, fd, tls, places });
+        self.sockets[slot] = Some(Socket { id, fd, tls, is_dear: false, places });
         Ok(())
     }
 
@@ -248,8 +251,11 @@ impl Core {
     /// Reads a socket a bounded number of times and feeds the shard. `false`: it was not read to its end.
     fn receive_from(&mut self, now: Now, ready: Ready) -> bool {
         for _ in 0..READS_PER_TURN {
-            let Some(Socket { fd, tls, .. }) = socket_of(&self.sockets, ready.id) else { return true };
-            let read_len = if self.shard.may_inflate(ready.id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
+            let Some(Socket { fd, tls, is_dear, .. }) = socket_of(&self.sockets, ready.id) else {
+                return true;
+            };
+            let is_dear = *is_dear || self.shard.may_inflate(ready.id);
+            let read_len = if is_dear { DEAR_READ_LEN } else { SCRATCH_LEN };
             let room = match tls {
                 // The header of a proxy comes before TLS.
                 Some(conn) if !self.shard.awaits_proxy_header(ready.id) => {
@@ -262,13 +268,17 @@ impl Core {
                 libc::recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
             };
             if received > 0 {
-                if !self.take_in(now, ready.id, received as usize) {
+                let next = self.take_in(now, ready.id, received as usize);
+                if next == Next::Stop {
                     return true;
                 }
                 // Less than asked for: the socket is empty, and what comes next is another event. The end of the
                 // stream that came with these bytes is not.
                 if (received as usize) < read_len && !ready.ended {
                     return true;
+                }
+                if next == Next::Later {
+                    return false;
                 }
                 continue;
             }
@@ -287,13 +297,12 @@ impl Core {
         false
     }
 
-    /// Feeds received bytes to the shard, out of their records if the connection has TLS. `false`: nothing more is to be
-    /// read.
-    fn take_in(&mut self, now: Now, id: ConnId, received: usize) -> bool {
+    /// Feeds received bytes to the shard, out of their records if the connection has TLS.
+    fn take_in(&mut self, now: Now, id: ConnId, received: usize) -> Next {
         let has_tls = socket_of(&self.sockets, id).is_some_and(|socket| socket.tls.is_some());
         if !has_tls {
             self.feed(now, id, received);
-            return true;
+            return Next::Read;
         }
         if !self.shard.awaits_proxy_header(id) {
             return self.open(now, id, received);
@@ -302,7 +311,7 @@ impl Core {
         self.run_effects();
         let behind = &self.scratch[used..received];
         self.secure.room(&[], behind.len()).copy_from_slice(behind);
-        behind.is_empty() || self.open(now, id, received - used)
+        if used == received { Next::Read } else { self.open(now, id, received - used) }
     }
 
     /// Feeds received bytes to the shard, putting each question as it is raised.
