@@ -87,6 +87,26 @@ fn metric(server: &Binary, name: &str) -> u64 {
 }
 
 #[test]
+fn a_user_without_a_place_is_refused_and_not_accepted_as_well() {
+    let log = Log::new();
+    let all = "audit.events=auth_refused,auth_accepted";
+    let one = "limits.connections_per_user_max=1";
+    let args = ["--shards", "1", "--set", &log.flag(), "--set", all, "--set", one];
+    let mut server = Binary::start_with_file(CONFIG, &args);
+    let (alice, id) = client(&server, "token-sesame");
+    let mut again = Client::connect(server.address(), WS);
+    again.send_json(&json!({"event": "authenticate", "data": {"token": "token-sesame"}}));
+    assert_eq!(again.recv_json()["data"]["message"], "Too many connections");
+    drop((alice, again));
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
+    let lines = log.lines();
+    assert_eq!(events(&lines), ["auth_accepted", "auth_refused"]);
+    assert_eq!(lines[0]["client"], id);
+    assert_eq!((&lines[1]["reason"], &lines[1]["user"]), (&json!("too_many_connections"), &json!("alice")));
+}
+
+#[test]
 fn every_event_is_a_line_with_its_fields_and_nothing_secret() {
     let log = Log::new();
     let all = "audit.events=auth_refused,auth_accepted,join_refused,api_refused,kick,reload,start,drain,stop";

@@ -120,6 +120,7 @@ impl<K: Hash + Eq> fmt::Debug for Places<K> {
 }
 
 /// A place, given back on drop.
+#[derive(Debug)]
 pub struct Place<K: Hash + Eq> {
     key: K,
     places: Arc<Places<K>>,

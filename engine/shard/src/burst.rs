@@ -63,6 +63,9 @@ pub enum FrameKind {
     /// A message for one connection that is written as it is: what a client is told until it has its key, and what
     /// is encrypted already. The slow-consumer policy applies.
     Verbatim,
+    /// What is left of a message that was encrypted for one connection and that its socket took in part: never refused,
+    /// and no pong overtakes it. Nothing goes on before it has come to its end.
+    Begun,
     /// Pongs, pings, closes, refusals of a request: never refused.
     Control,
     /// The answer to an upgrade: never refused, and no pong overtakes it.
@@ -72,7 +75,7 @@ pub enum FrameKind {
 impl FrameKind {
     /// Whether it is a message.
     pub fn is_message(self) -> bool {
-        matches!(self, Self::Message | Self::Verbatim)
+        matches!(self, Self::Message | Self::Verbatim | Self::Begun)
     }
 }
 

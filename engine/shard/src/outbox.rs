@@ -34,7 +34,8 @@ impl Ledger {
         self.bytes
     }
 
-    fn fits(&self, burst: &Burst) -> bool {
+    /// Whether what holding `burst` adds fits.
+    pub(crate) fn fits(&self, burst: &Burst) -> bool {
         let new = if burst.holders.get() == 0 { burst.bytes.len() } else { 0 };
         self.bytes + new + CHUNK_BYTES <= self.bytes_max
     }
@@ -121,7 +122,7 @@ impl Outbox {
         for index in burst.frame_at(from)..burst.frames.len() {
             let (end, kind) = burst.frames[index];
             let start = burst.start_of(index).max(from);
-            let begun = start == from && burst.start_of(index) < from;
+            let begun = kind == FrameKind::Begun || (start == from && burst.start_of(index) < from);
             let queued = self.bytes + run.map_or(0, |(a, b)| (b - a) as usize);
             let fits = queued <= bounds.bytes_max && self.messages < bounds.messages_max;
             let memory = run.is_some() || ledger.fits(burst);
@@ -208,10 +209,11 @@ impl Outbox {
         Some((burst, *at, end))
     }
 
-    /// Of the next frame of [`Outbox::front`] the socket took the first `at` bytes of another form, which is
-    /// `form`: what is left of that takes the frame's place.
-    pub(crate) fn begin_front(&mut self, form: Burst, at: u32, ledger: &mut Ledger) {
-        let Some(chunk) = self.chunks.front_mut() else { return };
+    /// The socket took the first bytes of another form of the next frame of [`Outbox::front`]: `rest`, what is left of
+    /// that form, takes the frame's place. `false`: it does not fit, and the message is lost with the connection.
+    #[must_use]
+    pub(crate) fn begin_front(&mut self, rest: Burst, ledger: &mut Ledger) -> bool {
+        let Some(chunk) = self.chunks.front_mut() else { return true };
         let frame_end = chunk.burst.frames[chunk.burst.frame_at(chunk.at)].0;
         self.bytes -= (frame_end - chunk.at) as usize;
         chunk.at = frame_end;
@@ -219,10 +221,15 @@ impl Outbox {
             ledger.release(&chunk.burst);
             self.chunks.pop_front();
         }
-        let end = form.bytes.len() as u32;
-        ledger.hold(&form);
-        self.bytes += (end - at) as usize;
-        self.chunks.push_front(Chunk { burst: Rc::new(form), at, end });
+        if !ledger.fits(&rest) {
+            self.messages -= 1;
+            return false;
+        }
+        let end = rest.bytes.len() as u32;
+        ledger.hold(&rest);
+        self.bytes += end as usize;
+        self.chunks.push_front(Chunk { burst: Rc::new(rest), at: 0, end });
+        true
     }
 
     /// Whether [`Outbox::head`] is the pong: unless a frame is begun or is not to be overtaken.
@@ -264,7 +271,8 @@ impl Outbox {
 impl Chunk {
     fn lets_pong_pass(&self) -> bool {
         let next = self.burst.frame_at(self.at);
-        self.burst.start_of(next) == self.at && self.burst.frames[next].1 != FrameKind::Answer
+        let kind = self.burst.frames[next].1;
+        self.burst.start_of(next) == self.at && !matches!(kind, FrameKind::Answer | FrameKind::Begun)
     }
 }
 
@@ -306,12 +314,28 @@ mod tests {
     }
 
     #[test]
+    fn the_rest_of_a_begun_frame_takes_its_place_where_it_fits() {
+        let plain = Bytes::from_static(b"message");
+        let rest = || Burst::of_one(Bytes::from_static(b"rest of it"), FrameKind::Begun);
+        for (bytes_max, fits) in [(CHUNK_BYTES + 10, true), (CHUNK_BYTES + 9, false)] {
+            let mut ledger = Ledger::new(bytes_max);
+            let mut outbox = Outbox::default();
+            let burst = Rc::new(Burst::of_one(plain.clone(), FrameKind::Message));
+            assert_eq!(outbox.push(&burst, 0, BOUNDS, &mut ledger), Refused::default());
+            assert_eq!(outbox.begin_front(rest(), &mut ledger), fits);
+            assert_eq!((outbox.messages(), outbox.audit().count()), (u32::from(fits), usize::from(fits)));
+            assert_eq!(drain(&mut outbox, &mut ledger, 4), if fits { "rest of it" } else { "" });
+        }
+    }
+
+    #[test]
     fn a_pong_waits_for_the_end_of_a_frame_and_for_the_answer_to_the_upgrade() {
         for (kind, from, expected) in [
             (FrameKind::Message, 0, "pong.first"),
             (FrameKind::Message, 1, "irstpong."),
             (FrameKind::Answer, 0, "firstpong."),
             (FrameKind::Answer, 1, "irstpong."),
+            (FrameKind::Begun, 0, "firstpong."),
         ] {
             let mut ledger = Ledger::new(1 << 20);
             let mut outbox = Outbox::default();

@@ -4,7 +4,8 @@
 //! It comes after all clear writes of the turn, and stops at `sealed_bytes_per_turn`: the rest waits as backlog for
 //! the next turn, behind whatever is clear by then. So an outbox holds shared plain frames, counted and refused as
 //! those of any other connection; ciphertext lives in one buffer a shard until the socket takes it, and beyond that
-//! for the one frame of a connection that its socket took in part.
+//! for the rest of the one frame of a connection that its socket took in part; where the ledger has no room for that,
+//! the connection ends.
 //!
 //! Invariants: after a turn only connections with a backlog are left, each once, and none that waits for its socket;
 //! a frame is encrypted for a connection again only if the socket took no byte of it, and then under another IV.
@@ -72,8 +73,8 @@ struct Taken {
     frames: u32,
     /// The first byte of the burst that it did not take, the start of a frame if that was to be encrypted.
     at: u32,
-    /// The encrypted form of the frame there, and how much of it the socket took.
-    begun: Option<(Range<usize>, u32)>,
+    /// What it did not take of the encrypted form of the frame there.
+    begun: Option<Range<usize>>,
     /// Some of it belongs to a message.
     has_message: bool,
 }
@@ -160,7 +161,7 @@ impl Sealed {
             if left < len {
                 if is_sealed {
                     let start = self.bytes.start + took - left;
-                    taken.begun = Some((start..start + len, left as u32));
+                    taken.begun = Some(start + left..start + len);
                 } else {
                     taken.at += left as u32;
                 }
@@ -275,9 +276,9 @@ impl Shard {
     pub(crate) fn sealed_written(&mut self, id: ConnId, number: u32, took: usize) -> bool {
         let sealed = &self.flush.sealing.writes[number as usize];
         let (taken, index, is_all) = (sealed.taken(took), sealed.index, took == sealed.bytes.len());
-        let begun = taken.begun.clone().map(|(bytes, at)| {
-            let bytes = Bytes::copy_from_slice(&self.flush.sealing.buffer[bytes]);
-            (Burst::of_one(bytes, FrameKind::Verbatim), at)
+        let begun = taken.begun.clone().map(|rest| {
+            let rest = Bytes::copy_from_slice(&self.flush.sealing.buffer[rest]);
+            Burst::of_one(rest, FrameKind::Begun)
         });
         match index {
             Some(index) => self.sealed_burst_written(id, index, taken, begun, is_all),
@@ -294,7 +295,7 @@ impl Shard {
         id: ConnId,
         index: BurstIndex,
         taken: Taken,
-        begun: Option<(Burst, u32)>,
+        begun: Option<Burst>,
         is_all: bool,
     ) -> bool {
         self.counters.frames_sent += u64::from(taken.frames);
@@ -308,9 +309,14 @@ impl Shard {
             return at < end;
         }
         self.counters.short_writes += 1;
-        if let Some((form, form_at)) = begun {
+        if let Some(rest) = begun {
             at = burst.frames[burst.frame_at(at)].0;
-            self.queue_burst(id, &Rc::new(form), form_at);
+            if !self.ledger.fits(&rest) {
+                self.counters.dropped_disconnected += burst.message_count_from(at) as u64;
+                self.cannot_finish(id);
+                return false;
+            }
+            self.queue_burst(id, &Rc::new(rest), 0);
         }
         if at < end {
             self.queue(id, index, at);
@@ -319,12 +325,18 @@ impl Shard {
         false
     }
 
+    /// There is no memory for the rest of a begun frame, which is the connection's own and cannot be left out.
+    fn cannot_finish(&mut self, id: ConnId) {
+        self.counters.dropped_memory_cap += 1;
+        self.drop_conn(id);
+    }
+
     fn sealed_backlog_written(
         &mut self,
         id: ConnId,
         from: u32,
         taken: Taken,
-        begun: Option<(Burst, u32)>,
+        begun: Option<Burst>,
         is_all: bool,
     ) {
         let conn = self.conns.get_mut(id).expect("looked up by the caller");
@@ -333,8 +345,11 @@ impl Shard {
             let frames = outbox.advance((taken.at - from) as usize, &mut self.ledger);
             self.counters.frames_sent += u64::from(frames);
         }
-        if let Some((form, at)) = begun {
-            outbox.begin_front(form, at, &mut self.ledger);
+        if let Some(rest) = begun
+            && !outbox.begin_front(rest, &mut self.ledger)
+        {
+            self.cannot_finish(id);
+            return;
         }
         if outbox.is_empty() {
             conn.outbox = None;

@@ -274,9 +274,10 @@ impl Shard {
         self.inflater.as_ref().map_or(0, Inflater::bytes)
     }
 
-    /// The mount of an open connection.
-    pub fn mount_of(&self, id: ConnId) -> Option<MountId> {
-        self.conns.get(id).filter(|conn| conn.phase == Phase::Open).map(|conn| conn.mount)
+    /// The mount, the id and the address of an open connection.
+    pub fn open_conn(&self, id: ConnId) -> Option<(MountId, ClientId, IpAddr)> {
+        let conn = self.conns.get(id).filter(|conn| conn.phase == Phase::Open)?;
+        Some((conn.mount, conn.client_id, conn.address))
     }
 
     /// Whether no connection is left.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shardcast::config::{Auto, Config, ProxyProtocol};
@@ -207,7 +208,7 @@ fn attack_15_what_is_no_proxy_header_is_closed_without_an_answer() {
 #[test]
 fn attack_15_a_proxy_that_stalls_in_its_header_ends_at_the_deadline() {
     let mut config = proxy_protocol();
-    config.server.handshake_timeout = std::time::Duration::from_millis(300);
+    config.server.handshake_timeout = Duration::from_millis(300);
     let server = TestServer::start(&config);
     let before = server.counts();
     let mut client = Client::open_from(ip(PROXY), server.address());
@@ -249,6 +250,36 @@ fn attack_78_an_address_gets_so_many_connections_and_others_get_theirs() {
         inside.into_iter().for_each(Client::leave);
     });
     arena.end();
+}
+
+#[test]
+fn attack_78_a_connection_that_is_handed_over_counts_until_it_ends() {
+    let mut config = with_echo(one_shard());
+    config.limits.connections_per_address_max = Some(1);
+    let server = TestServer::start(&config);
+    let before = server.counts();
+    let stranger = || Client::open_from(ip(STRANGER), server.address());
+    let mut api = stranger();
+    for _ in 0..2 {
+        api.send_raw(b"GET /api/rooms HTTP/1.1\r\nHost: h\r\n\r\n").expect("sending");
+        assert_eq!(api.response().status, 200);
+        expect_refusal("78", &mut stranger(), 503);
+    }
+    drop(api);
+    let mut shed = 2;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut client = stranger();
+        if client.upgrade(WS, "").status == 101 {
+            client.leave();
+            break;
+        }
+        shed += 1;
+        assert!(Instant::now() < deadline, "the place is not given back");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server.expect_incidents("78", &before, &[("shed_address", shed)]);
+    server.stop();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustls::crypto::cipher::{OutboundChunks, OutboundPlainMessage};
 use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion};
 use shardcast::config::Config;
-use shardcast_tests::client::{Client, Received};
+use shardcast_tests::client::{Client, Received, masked_frame};
 use shardcast_tests::server::{ECHO, PATIENCE, WS, one_shard, with_echo};
 use shardcast_tests::tls::{Authority, BOTH, Files, Kind, NAME, TLS12, TLS13, client_connection};
 use shardcast_wire::ignis::Destination;
@@ -233,6 +233,40 @@ fn attack_2_half_a_message_within_a_session_hurts_nobody() {
         drop(stream);
     });
     assert_eq!(secure.arena.server.counts().of("shards_restarted"), 0);
+    secure.arena.end();
+}
+
+/// Changes of keys are work and no plaintext: a client that sends little else is read a little a turn, to its end.
+#[test]
+fn attack_2_a_flood_of_key_updates_is_read_to_its_end() {
+    const ROUNDS: usize = 200;
+    let mut secure = Secure::new(|_| {});
+    let config = secure.authority.client(&[&TLS13]);
+    secure.arena.attack("key updates", &[("hang_ups", 1)], |arena| {
+        let client = Client::connect_tls(arena.server.tls_address(), ECHO, &config);
+        let (mut stream, mut tls) = client.into_tls();
+        let mut bytes = Vec::new();
+        for _ in 0..ROUNDS {
+            // rustls ends a connection at the 33rd in a row without plaintext.
+            for _ in 0..30 {
+                tls.refresh_traffic_keys().expect("TLS 1.3");
+            }
+            tls.writer().write_all(&masked_frame(0x81, b"x")).expect("buffered");
+            bytes.append(&mut taken(&mut tls));
+        }
+        assert!(bytes.len() > 2 * (64 << 10), "{}", bytes.len());
+        stream.write_all(&bytes).expect("sending");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut echoed = Vec::new();
+        while echoed.len() < ROUNDS * 3 {
+            assert_ne!(tls.read_tls(&mut stream).expect("an answer"), 0, "{} bytes", echoed.len());
+            let state = tls.process_new_packets().expect("records");
+            let mut plain = vec![0; state.plaintext_bytes_to_read()];
+            tls.reader().read_exact(&mut plain).expect("plaintext");
+            echoed.append(&mut plain);
+        }
+        assert_eq!(echoed, b"\x81\x01x".repeat(ROUNDS));
+    });
     secure.arena.end();
 }
 

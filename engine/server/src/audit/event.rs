@@ -62,7 +62,8 @@ pub enum Event {
         /// Who asked.
         #[serde(flatten)]
         who: Who,
-        /// Why: a name of [`RefusalReason`](shardcast_shard::event::RefusalReason), or `failed`.
+        /// Why: a name of [`RefusalReason`](shardcast_shard::event::RefusalReason), `failed`, or
+        /// `too_many_connections`.
         reason: &'static str,
     },
     /// Somebody asked for rooms that are not for them.
@@ -169,11 +170,6 @@ impl Who {
         let address = client.address.to_canonical();
         let user = client.identity.user.as_ref().map(User::new);
         Self { client: text(client.id), address, mount, user }
-    }
-
-    /// The same with the user that authentication found.
-    pub fn being(self, user: Option<&UserId>) -> Self {
-        Self { user: user.map(User::new), ..self }
     }
 }
 

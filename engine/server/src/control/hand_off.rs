@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{Socket, Stream};
 use super::secure::TlsStream;
+use crate::admission::Place;
 use crate::tls::conn::TlsConn;
 
 const REFUSAL: &str = "{\"error\":{\"code\":\"too_many_connections\",\"message\":\"too many HTTP connections are \
@@ -25,6 +26,8 @@ pub struct HandOff {
     pub received: Vec<u8>,
     /// Our end of TLS, unless it is plain: `received` is opened, the rest is not.
     pub tls: Option<Box<TlsConn>>,
+    /// What it takes of what its address may hold, until it ends.
+    pub place: Option<Place<IpAddr>>,
 }
 
 impl HandOff {

@@ -198,17 +198,20 @@ struct Server {
 }
 
 impl Server {
-    fn serve_public(&mut self, hand_off: HandOff) {
+    fn serve_public(&mut self, mut hand_off: HandOff) {
         let limits = &self.control.settings.limits;
         if is_full(&mut self.public, limits.connections_max) {
             self.control.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
             return hand_off.refuse();
         }
-        let address = hand_off.address;
+        let (address, place) = (hand_off.address, hand_off.place.take());
         match hand_off.into_socket(limits.write_timeout) {
             Ok(socket) => {
                 let (control, stop) = (self.control.clone(), self.stop.clone());
-                self.public.spawn(connection::serve(control, Audience::Public(address), socket, stop));
+                self.public.spawn(async move {
+                    connection::serve(control, Audience::Public(address), socket, stop).await;
+                    drop(place);
+                });
             }
             Err(error) => tracing::debug!(%address, %error, "a connection could not be taken over"),
         }

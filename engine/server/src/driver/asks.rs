@@ -19,6 +19,9 @@ use crate::hooks::{Answer, Client, Hooks};
 use crate::mailbox::MailSender;
 use crate::status::Status;
 
+/// The reason in the audit log when a user has as many connections as one may.
+const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
+
 /// The way to the `sc-auth` threads for what cannot be answered at once, with a bound on how much is in flight and
 /// for how long.
 #[derive(Clone, Debug)]
@@ -95,7 +98,7 @@ impl Asker {
                 let answer = answer.map(|answer| key_exchange::after(answer, encryption, &data));
                 let audit = self.audit.clone();
                 self.settle(answer, AuthOutcome::Failed, move |outcome| {
-                    record_outcome(&audit, &client, &outcome);
+                    record_refusal(&audit, &client, &outcome);
                     Verdict::Auth { conn, outcome }
                 })
             }
@@ -122,6 +125,17 @@ impl Asker {
             },
             Question::Message { text } => self.tell(self.guard(|| hooks.message(&client, text))),
             Question::Disconnected => self.tell(self.guard(|| hooks.disconnected(&client))),
+        }
+    }
+
+    /// Records whether somebody whom the hooks let in found a place.
+    pub(super) fn record_seating(&self, client: impl Fn() -> Client, is_seated: bool) {
+        let who = || self.audit.who(&client());
+        if is_seated {
+            self.audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
+        } else {
+            let reason = TOO_MANY_CONNECTIONS;
+            self.audit.record(Kind::AuthRefused, || Event::AuthRefused { who: who(), reason });
         }
     }
 
@@ -174,17 +188,13 @@ impl Asker {
     }
 }
 
-/// Records whether somebody was let in.
-fn record_outcome(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
-    let who = || audit.who(client);
+/// Records that the hooks did not let somebody in.
+fn record_refusal(audit: &Audit, client: &Client, outcome: &AuthOutcome) {
     let reason = match outcome {
-        AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _) => {
-            let who = || who().being(identity.user.as_ref());
-            return audit.record(Kind::AuthAccepted, || Event::AuthAccepted { who: who() });
-        }
+        AuthOutcome::Accepted(_) | AuthOutcome::Encrypted(..) => return,
         AuthOutcome::Refused(reason) => reason.name(),
-        AuthOutcome::TooManyConnections => "too_many_connections",
+        AuthOutcome::TooManyConnections => TOO_MANY_CONNECTIONS,
         AuthOutcome::Failed => "failed",
     };
-    audit.record(Kind::AuthRefused, || Event::AuthRefused { who: who(), reason });
+    audit.record(Kind::AuthRefused, || Event::AuthRefused { who: audit.who(client), reason });
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
-use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, Now, Shard, Verdict};
+use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, MountId, Now, Shard, Verdict};
 use shardcast_wire::ignis::UserId;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -16,18 +16,20 @@ use super::asks::Asker;
 use super::clock::Clock;
 use super::listener::Accepted;
 use super::readiness::{Readiness, Ready};
-use super::secure::{Secure, tls_of};
+use super::secure::{Next, Secure, tls_of};
 use super::sends::Sends;
 use crate::admission::{Admission, Place, UserPlace};
 use crate::control::HandOff;
 use crate::engine::Engine;
+use crate::hooks::Client;
 use crate::mailbox::MailReceiver;
 use crate::tls::conn::TlsConn;
 
 /// Bytes of one read; the buffer is the shard's, not the connection's.
 pub(super) const SCRATCH_LEN: usize = 64 << 10;
-/// Bytes of one read of a connection that may compress: each may come to a thousand.
-const DEFLATED_READ_LEN: usize = 4 << 10;
+/// Bytes of one read of a connection of which each may take long: it may compress, and each come to a thousand, or its
+/// records are nearly empty.
+const DEAR_READ_LEN: usize = 4 << 10;
 /// Reads of one connection before the others get their turn.
 const READS_PER_TURN: usize = 4;
 /// Bytes that compressed messages may come to in one turn; who sends more of them is read in the next.
@@ -70,6 +72,8 @@ pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     /// Unless it is plain.
     pub(super) tls: Option<Box<TlsConn>>,
+    /// What it sent last took long for what came of it.
+    pub(super) is_dear: bool,
     /// Made where connections of addresses or users are limited.
     places: Option<Box<Places>>,
 }
@@ -155,7 +159,7 @@ impl Core {
             self.sockets.resize_with(slot + 1, || None);
         }
         self.secure.count += usize::from(tls.is_some());
-        self.sockets[slot] = Some(Socket { id, fd, tls, places });
+        self.sockets[slot] = Some(Socket { id, fd, tls, is_dear: false, places });
         Ok(())
     }
 
@@ -225,8 +229,12 @@ impl Core {
         let mut ready = std::mem::take(&mut self.ready);
         let may_be_more = self.readiness.poll(&mut ready);
         for &ready in &ready {
-            if ready.writable && self.flush_secure(ready.id) {
-                self.shard.handle_writable(ready.id);
+            if ready.writable {
+                if self.flush_secure(ready.id) {
+                    self.shard.handle_writable(ready.id);
+                }
+                // A connection whose socket is broken is gone before it is read.
+                self.run_effects();
             }
             if ready.readable {
                 let is_next_turns = self.secure.must_wait(tls_of(&mut self.sockets, ready.id).as_deref())
@@ -243,8 +251,11 @@ impl Core {
     /// Reads a socket a bounded number of times and feeds the shard. `false`: it was not read to its end.
     fn receive_from(&mut self, now: Now, ready: Ready) -> bool {
         for _ in 0..READS_PER_TURN {
-            let Some(Socket { fd, tls, .. }) = socket_of(&self.sockets, ready.id) else { return true };
-            let read_len = if self.shard.may_inflate(ready.id) { DEFLATED_READ_LEN } else { SCRATCH_LEN };
+            let Some(Socket { fd, tls, is_dear, .. }) = socket_of(&self.sockets, ready.id) else {
+                return true;
+            };
+            let is_dear = *is_dear || self.shard.may_inflate(ready.id);
+            let read_len = if is_dear { DEAR_READ_LEN } else { SCRATCH_LEN };
             let room = match tls {
                 // The header of a proxy comes before TLS.
                 Some(conn) if !self.shard.awaits_proxy_header(ready.id) => {
@@ -257,13 +268,17 @@ impl Core {
                 libc::recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
             };
             if received > 0 {
-                if !self.take_in(now, ready.id, received as usize) {
+                let next = self.take_in(now, ready.id, received as usize);
+                if next == Next::Stop {
                     return true;
                 }
                 // Less than asked for: the socket is empty, and what comes next is another event. The end of the
                 // stream that came with these bytes is not.
                 if (received as usize) < read_len && !ready.ended {
                     return true;
+                }
+                if next == Next::Later {
+                    return false;
                 }
                 continue;
             }
@@ -282,13 +297,12 @@ impl Core {
         false
     }
 
-    /// Feeds received bytes to the shard, out of their records if the connection has TLS. `false`: nothing more is to be
-    /// read.
-    fn take_in(&mut self, now: Now, id: ConnId, received: usize) -> bool {
+    /// Feeds received bytes to the shard, out of their records if the connection has TLS.
+    fn take_in(&mut self, now: Now, id: ConnId, received: usize) -> Next {
         let has_tls = socket_of(&self.sockets, id).is_some_and(|socket| socket.tls.is_some());
         if !has_tls {
             self.feed(now, id, received);
-            return true;
+            return Next::Read;
         }
         if !self.shard.awaits_proxy_header(id) {
             return self.open(now, id, received);
@@ -297,7 +311,7 @@ impl Core {
         self.run_effects();
         let behind = &self.scratch[used..received];
         self.secure.room(&[], behind.len()).copy_from_slice(behind);
-        behind.is_empty() || self.open(now, id, received - used)
+        if used == received { Next::Read } else { self.open(now, id, received - used) }
     }
 
     /// Feeds received bytes to the shard, putting each question as it is raised.
@@ -393,20 +407,28 @@ impl Core {
     /// Hands a verdict on; a user that holds as many connections as one may is not let in.
     fn hear_verdict(&mut self, now: Now, verdict: Verdict) {
         let verdict = match verdict {
-            Verdict::Auth {
-                conn,
-                outcome: AuthOutcome::Accepted(ref identity) | AuthOutcome::Encrypted(ref identity, _),
-            } if !self.seat_user(conn, identity.user.as_ref()) => {
-                Verdict::Auth { conn, outcome: AuthOutcome::TooManyConnections }
-            }
+            Verdict::Auth { conn, outcome } => Verdict::Auth { conn, outcome: self.let_in(conn, outcome) },
             verdict => verdict,
         };
         self.shard.handle_verdict(now, verdict);
     }
 
-    /// Takes a place for one more connection of a user. `false`: there is none.
-    fn seat_user(&mut self, id: ConnId, user: Option<&UserId>) -> bool {
-        let (Some(user), Some(mount)) = (user, self.shard.mount_of(id)) else { return true };
+    /// Takes a place for one more connection of a user that the hooks let in, if there is one.
+    fn let_in(&mut self, conn: ConnId, outcome: AuthOutcome) -> AuthOutcome {
+        let (AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _)) = &outcome else {
+            return outcome;
+        };
+        let Some((mount, id, address)) = self.shard.open_conn(conn) else { return outcome };
+        let is_seated = self.seat_user(conn, mount, identity.user.as_ref());
+        let at = ClientRef { shard: self.asker.shard, conn };
+        let client = || Client { id, at, mount, address, identity: identity.clone() };
+        self.asker.record_seating(client, is_seated);
+        if is_seated { outcome } else { AuthOutcome::TooManyConnections }
+    }
+
+    /// `false`: there is no place for one more connection of a user.
+    fn seat_user(&mut self, id: ConnId, mount: MountId, user: Option<&UserId>) -> bool {
+        let Some(user) = user else { return true };
         let Ok(place) = self.admission.enter_user(mount, user) else { return false };
         if let (Some(place), Some(socket)) = (place, self.socket_mut(id)) {
             socket.places.get_or_insert_default().user = Some(place);
@@ -414,12 +436,12 @@ impl Core {
         true
     }
 
+    /// Asks to hear of a socket again. Effects may come of it, which the caller runs: this is reached from one.
     pub(super) fn tell_again(&mut self, id: ConnId) {
         let Some(fd) = self.fd(id) else { return };
         if let Err(error) = self.readiness.tell_again(fd, id) {
             tracing::warn!(%error, "cannot watch a connection, which ends");
             self.shard.handle_hang_up(id, HangUp::Error);
-            self.run_effects();
         }
     }
 
@@ -433,14 +455,15 @@ impl Core {
     }
 
     fn hand_off(&mut self, socket: Socket, address: IpAddr, received: Vec<u8>) {
-        let Socket { id, fd, mut tls, .. } = socket;
+        let Socket { id, fd, mut tls, places, .. } = socket;
         if let Some(conn) = &mut tls {
             conn.hand_over(self.secure.take_rest());
         }
         if let Err(error) = self.readiness.remove(fd.as_raw_fd(), id) {
             tracing::warn!(%error, "cannot stop watching a connection");
         }
-        match self.hand_offs.try_send(HandOff { stream: fd.into(), address, received, tls }) {
+        let place = places.and_then(|places| places.address);
+        match self.hand_offs.try_send(HandOff { stream: fd.into(), address, received, tls, place }) {
             Ok(()) => {}
             Err(TrySendError::Full(hand_off) | TrySendError::Closed(hand_off)) => {
                 self.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);

@@ -9,11 +9,14 @@ use futures_util::FutureExt;
 use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_shard::{Dialect, Encryption, EncryptionMode, MountId, ShardConfig};
 use shardcast_wire::ignis::Agreement;
-use shardcast_wire::ignis::encryption::{AgreeError, Entropy, agree};
+use shardcast_wire::ignis::encryption::{AgreeError, Entropy, PUBLIC_KEY_LEN, agree};
 use shardcast_wire::json::{self, Kind};
 use zeroize::Zeroizing;
 
 use crate::hooks::Answer;
+
+/// Characters of a public key of `PUBLIC_KEY_LEN` bytes in base64 with its padding: no valid one is longer.
+const PUBLIC_KEY_TEXT_LEN: usize = PUBLIC_KEY_LEN.div_ceil(3) * 4;
 
 /// Draws of a private key. One in 2³² is out of range, so a second is rare and a fourth never needed.
 const DRAWS_MAX: usize = 4;
@@ -47,13 +50,13 @@ pub(super) fn after(
     }
 }
 
-/// The key that the client sent; empty when that is no text, `None` when it sent none, or nothing that JavaScript
-/// takes for something.
+/// The key that the client sent, which is kept until the hooks have answered; empty when that is no text, or too long for
+/// a key. `None` when it sent none, or nothing that JavaScript takes for something.
 fn public_key(data: &str) -> Option<String> {
     let [raw] = json::members(data, ["publicKey"]).ok().flatten()?;
     let raw = raw.filter(|raw| !json::is_falsy(raw))?;
     let text = (json::kind(raw) == Kind::String).then(|| json::unescape(raw)).flatten();
-    Some(text.unwrap_or_default().into_owned())
+    Some(text.filter(|text| text.len() <= PUBLIC_KEY_TEXT_LEN).unwrap_or_default().into_owned())
 }
 
 struct Exchange {
@@ -112,6 +115,14 @@ mod tests {
             (r#"{"publicKey":"a","publicKey":"b"}"#, "b"),
         ] {
             assert_eq!(public_key(data).as_deref(), Some(key), "{data}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_too_long_is_not_kept() {
+        for (len, kept) in [(88, 88), (89, 0), (60_000, 0)] {
+            let data = format!(r#"{{"publicKey":"{}"}}"#, "a".repeat(len));
+            assert_eq!(public_key(&data).map(|key| key.len()), Some(kept), "{len}");
         }
     }
 }

@@ -23,6 +23,10 @@ const HANDSHAKES_PER_TURN: usize = 8;
 /// Sealed bytes at which a batch of sends is full, whatever its last record adds.
 const SEALED_BATCH_BYTES: usize = 1 << 20;
 
+/// A connection is dear to read while fewer than one in so many bytes of its records are plaintext: it sends changes of
+/// keys or empty records, each of which takes as long as a record that is full.
+const DEAR_RATIO: usize = 4;
+
 /// What somebody is told who speaks HTTP where TLS is expected.
 const NOT_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\
     Content-Length: 51\r\n\r\nThis port speaks TLS: use https:// or wss:// here.\r\n";
@@ -42,6 +46,17 @@ pub(super) struct Secure {
     handshakes: usize,
     /// Connections with something unsent since this turn's writes.
     unsent: Vec<ConnId>,
+}
+
+/// What is to become of a connection that was fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It may be read on.
+    Read,
+    /// It has had its share of this turn.
+    Later,
+    /// Nothing more is to be read until something else happens to it.
+    Stop,
 }
 
 /// What one write of a batch comes to.
@@ -82,16 +97,19 @@ impl Secure {
 }
 
 impl Core {
-    /// Opens what is kept and the `received` bytes behind it, and feeds the shard. `false`: nothing more is to be read.
-    pub(super) fn open(&mut self, now: Now, id: ConnId, received: usize) -> bool {
+    /// Opens what is kept and the `received` bytes behind it, and feeds the shard.
+    pub(super) fn open(&mut self, now: Now, id: ConnId, received: usize) -> Next {
         self.secure.rest.end += received;
+        let (mut ciphertext, mut plaintext) = (0, 0);
         loop {
-            let Some(conn) = tls_of(&mut self.sockets, id) else { return false };
-            let rest = self.secure.rest.clone();
+            let Some(conn) = tls_of(&mut self.sockets, id) else { return Next::Stop };
+            let (rest, was_open) = (self.secure.rest.clone(), !conn.is_handshaking());
             let (used, opened) = conn.open(&mut self.secure.cipher[rest], &mut self.scratch);
             self.secure.rest.start += used;
+            ciphertext += if was_open { used } else { 0 };
             let kept = match opened {
                 Ok(Opened::Plain(len)) => {
+                    plaintext += len;
                     self.feed(now, id, len);
                     continue;
                 }
@@ -99,17 +117,22 @@ impl Core {
                 Ok(Opened::Ended) => {
                     self.shard.handle_hang_up(id, HangUp::Eof);
                     self.run_effects();
-                    return false;
+                    return Next::Stop;
                 }
                 Err(failure) => Err(failure),
             };
-            return match kept {
-                Ok(()) => self.flush_secure(id),
-                Err(failure) => {
-                    self.part(id, failure);
-                    false
-                }
-            };
+            if let Err(failure) = kept {
+                self.part(id, failure);
+                return Next::Stop;
+            }
+            if !self.flush_secure(id) {
+                return Next::Stop;
+            }
+            let is_dear = is_dear(ciphertext, plaintext);
+            if let Some(socket) = socket_of_mut(&mut self.sockets, id) {
+                socket.is_dear = is_dear;
+            }
+            return if is_dear { Next::Later } else { Next::Read };
         }
     }
 
@@ -124,7 +147,8 @@ impl Core {
         self.run_effects();
     }
 
-    /// Sends what is unsent, if anything. `false`: the socket has not taken all of it, or is broken.
+    /// Sends what is unsent, if anything. `false`: the socket has not taken all of it, or is broken. Effects come of it,
+    /// which the caller runs: this is reached from one.
     pub(super) fn flush_secure(&mut self, id: ConnId) -> bool {
         let Some(Socket { fd, tls: Some(conn), .. }) = socket_of_mut(&mut self.sockets, id) else {
             return true;
@@ -142,7 +166,6 @@ impl Core {
                 Written::Took(count) => conn.handle_sent(count),
                 Written::Failed => {
                     self.shard.handle_hang_up(id, HangUp::Error);
-                    self.run_effects();
                     return false;
                 }
             }
@@ -228,6 +251,11 @@ impl Core {
             self.tell_again(id);
         }
     }
+}
+
+/// Whether so many bytes of records came to too little.
+fn is_dear(ciphertext: usize, plaintext: usize) -> bool {
+    plaintext * DEAR_RATIO < ciphertext
 }
 
 /// Seals the front of a write for its connection, if it has TLS.

@@ -113,7 +113,7 @@ impl Plane {
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
         let (stream, _) = listener.accept().expect("the other end");
         let address = Ipv4Addr::LOCALHOST.into();
-        let hand_off = HandOff { stream, address, received: received.to_vec(), tls: None };
+        let hand_off = HandOff { stream, address, received: received.to_vec(), tls: None, place: None };
         self.hand_offs.try_send(hand_off).expect("the control plane keeps up");
         Client::new(client)
     }
