@@ -60,7 +60,7 @@ fn push_list(out: &mut String, texts: &[String]) {
 }
 
 /// Who is this? `data` is valid JSON.
-pub(crate) fn authenticate(id: &str, unix_ms: u64, mount: &str, client: &Client, data: &str) -> String {
+pub fn authenticate(id: &str, unix_ms: u64, mount: &str, client: &Client, data: &str) -> String {
     let mut out = begin("authenticate", Some(id), unix_ms, mount, client);
     out.push_str(",\"data\":");
     out.push_str(data);
@@ -69,7 +69,7 @@ pub(crate) fn authenticate(id: &str, unix_ms: u64, mount: &str, client: &Client,
 }
 
 /// Which of these rooms may it join?
-pub(crate) fn rooms(id: &str, unix_ms: u64, mount: &str, client: &Client, rooms: &[String]) -> String {
+pub fn rooms(id: &str, unix_ms: u64, mount: &str, client: &Client, rooms: &[String]) -> String {
     let mut out = begin("rooms", Some(id), unix_ms, mount, client);
     out.push_str(",\"rooms\":");
     push_list(&mut out, rooms);
@@ -78,13 +78,7 @@ pub(crate) fn rooms(id: &str, unix_ms: u64, mount: &str, client: &Client, rooms:
 }
 
 /// One event, with the text of the message if it is one.
-pub(crate) fn event(
-    kind: EventKind,
-    unix_ms: u64,
-    mount: &str,
-    client: &Client,
-    text: Option<&str>,
-) -> String {
+pub fn event(kind: EventKind, unix_ms: u64, mount: &str, client: &Client, text: Option<&str>) -> String {
     let mut out = begin(kind.name(), None, unix_ms, mount, client);
     if let Some(text) = text {
         out.push_str(",\"message\":");
@@ -95,7 +89,7 @@ pub(crate) fn event(
 }
 
 /// A request with events.
-pub(crate) fn events<'a>(id: &str, unix_ms: u64, events: impl Iterator<Item = &'a str>) -> String {
+pub fn events<'a>(id: &str, unix_ms: u64, events: impl Iterator<Item = &'a str>) -> String {
     let mut out =
         format!("{{\"type\":\"events\",\"id\":\"{id}\",\"time\":\"{}\",\"events\":[", date::iso_ms(unix_ms));
     for (at, event) in events.enumerate() {
@@ -157,7 +151,7 @@ impl BadAnswer {
 }
 
 /// Reads the answer to `authenticate`: `None` is a refusal, as is an admission that has expired.
-pub(crate) fn read_authenticate(reply: &Reply, unix_ms: u64) -> Result<Option<Principal>, BadAnswer> {
+pub fn read_authenticate(reply: &Reply, unix_ms: u64) -> Result<Option<Principal>, BadAnswer> {
     if refuses(reply)? {
         return Ok(None);
     }
@@ -188,7 +182,7 @@ fn user(raw: &str) -> Result<Option<UserId>, BadAnswer> {
 
 /// Reads the answer to `rooms`, of which `asked` were asked for: those that are granted, in the order in which they were
 /// asked for, and how many others the answer named. A refusal grants none.
-pub(crate) fn read_rooms(reply: &Reply, asked: Vec<String>) -> Result<Grant, BadAnswer> {
+pub fn read_rooms(reply: &Reply, asked: Vec<String>) -> Result<Grant, BadAnswer> {
     if refuses(reply)? {
         return Ok(Grant { refused: true, ..Grant::default() });
     }
@@ -200,13 +194,13 @@ pub(crate) fn read_rooms(reply: &Reply, asked: Vec<String>) -> Result<Grant, Bad
 
 /// What an answer to `rooms` comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Grant {
+pub struct Grant {
     /// To be joined.
-    pub(crate) rooms: Vec<String>,
+    pub rooms: Vec<String>,
     /// Different rooms of the answer that nobody asked for.
-    pub(crate) ignored: u64,
+    pub ignored: u64,
     /// The application said no to all.
-    pub(crate) refused: bool,
+    pub refused: bool,
 }
 
 fn refuses(reply: &Reply) -> Result<bool, BadAnswer> {
