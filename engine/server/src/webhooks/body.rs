@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shardcast_wire::date;
@@ -155,7 +156,7 @@ pub fn read_authenticate(reply: &Reply, unix_ms: u64) -> Result<Option<Principal
     if refuses(reply)? {
         return Ok(None);
     }
-    let admitted: Admitted<'_> = serde_json::from_slice(&reply.body)?;
+    let admitted: Admitted<'_> = object(&reply.body)?;
     let expires_unix_ms = admitted.expires.map(|seconds| seconds.saturating_mul(1_000));
     if expires_unix_ms.is_some_and(|expires| expires <= unix_ms) {
         return Ok(None);
@@ -169,6 +170,14 @@ pub fn read_authenticate(reply: &Reply, unix_ms: u64) -> Result<Option<Principal
         expires_unix_ms,
         everything: false,
     }))
+}
+
+/// Reads an object. Without this, serde takes a list for one, its members in their order.
+fn object<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, serde_json::Error> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(serde_json::Error::custom("it is a list, not an object"));
+    }
+    serde_json::from_slice(body)
 }
 
 fn user(raw: &str) -> Result<Option<UserId>, BadAnswer> {
@@ -186,7 +195,7 @@ pub fn read_rooms(reply: &Reply, asked: Vec<String>) -> Result<Grant, BadAnswer>
     if refuses(reply)? {
         return Ok(Grant { refused: true, ..Grant::default() });
     }
-    let granted: Granted = serde_json::from_slice(&reply.body)?;
+    let granted: Granted = object(&reply.body)?;
     let mut granted: BTreeSet<&str> = granted.rooms.iter().map(String::as_str).collect();
     let rooms = asked.into_iter().filter(|room| granted.remove(room.as_str())).collect();
     Ok(Grant { rooms, ignored: granted.len() as u64, refused: false })
