@@ -3,15 +3,24 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use shardcast_wire::ignis::encryption::Undecryptable;
+use shardcast_wire::ignis::encryption::{
+    AgreeError, Entropy, HKDF_INFO, PUBLIC_KEY_LEN, TAG_LEN, Undecryptable, agree, sealed_len,
+};
 use shardcast_wire::ignis::{Cipher, ClientMessage, ROOM_NAME_UNITS_MAX, UserId, parse};
 use shardcast_wire::{frame, json};
 
-/// The text of a message.
+/// The text of a message; also as a public key.
 pub(super) fn run(data: &[u8]) {
+    if let Some(point) = data.first_chunk::<PUBLIC_KEY_LEN>() {
+        check_public_key(&STANDARD.encode(point));
+    }
     let Ok(text) = std::str::from_utf8(data) else { return };
+    check_public_key(text);
     let message = parse(text);
     let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
     assert_eq!(matches!(message, ClientMessage::Malformed), !is_json, "JSON or not");
@@ -88,6 +97,31 @@ fn check_encrypted(data: &str) {
     let event = std::str::from_utf8(&frame[header_len..]).expect("text");
     let ClientMessage::Encrypted { data: sealed } = parse(event) else { panic!("{event} is not encrypted") };
     assert_eq!(cipher.open(sealed).as_deref(), Ok(data), "what was sealed");
+    assert_eq!(frame.len(), sealed_len(data.len()), "the length that was reserved");
+    // One letter of the ciphertext, chosen by what was said.
+    let start = sealed.len() - 2 - (data.len() + TAG_LEN).div_ceil(3) * 4;
+    let at = start + data.bytes().map(usize::from).sum::<usize>() % (data.len() + TAG_LEN);
+    let letter = if sealed.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let changed = [&sealed[..at], letter, &sealed[at + 1..]].concat();
+    assert_eq!(cipher.open(&changed), Err(Undecryptable), "it was changed");
+}
+
+/// A key is taken when it is a point of the curve, in its one spelling; nothing else is.
+fn check_public_key(text: &str) {
+    let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.first() == Some(&4));
+    let is_point = |bytes: &Vec<u8>| {
+        bytes.len() == PUBLIC_KEY_LEN && ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).is_ok()
+    };
+    let bytes = bytes.filter(is_point);
+    match agree(text, HKDF_INFO, &Entropy::from_random(&[1; Entropy::LEN])) {
+        Ok(agreement) => {
+            assert_eq!(bytes.map(|bytes| STANDARD.encode(bytes)).as_deref(), Some(text), "a key's spelling");
+            let mut sealed = Vec::new();
+            agreement.cipher().seal(b"{}", &mut Vec::new(), &mut sealed);
+            assert_eq!(sealed.len(), sealed_len(2));
+        }
+        Err(error) => assert!(error == AgreeError::PublicKey && bytes.is_none(), "{error}: {text:?}"),
+    }
 }
 
 /// A user's id has one spelling.

@@ -8,15 +8,20 @@
 mod api;
 mod config;
 mod deflate;
+mod edge;
 mod envelope;
 mod frames;
 mod head;
 mod ignis;
 mod input;
 mod json;
+mod jwks;
 pub mod memory;
 mod names;
+mod rules;
 mod shard;
+mod token;
+mod webhook;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -36,13 +41,18 @@ pub static TARGETS: &[Target] = &[
     Target { name: "api", memory_bytes_max: MIB, body: api::run },
     Target { name: "config", memory_bytes_max: 4 * MIB, body: config::run },
     Target { name: "deflate", memory_bytes_max: 2 * MIB, body: deflate::run },
+    Target { name: "edge", memory_bytes_max: 512 * KIB, body: edge::run },
     Target { name: "envelope", memory_bytes_max: 2 * MIB, body: envelope::run },
     Target { name: "frames", memory_bytes_max: 2 * MIB, body: frames::run },
     Target { name: "head", memory_bytes_max: 512 * KIB, body: head::run },
     Target { name: "ignis", memory_bytes_max: MIB, body: ignis::run },
     Target { name: "json", memory_bytes_max: 2 * MIB, body: json::run },
+    Target { name: "jwks", memory_bytes_max: 2 * MIB, body: jwks::run },
     Target { name: "names", memory_bytes_max: 512 * KIB, body: names::run },
+    Target { name: "rules", memory_bytes_max: 512 * KIB, body: rules::run },
     Target { name: "shard", memory_bytes_max: 64 * MIB, body: shard::run },
+    Target { name: "token", memory_bytes_max: 2 * MIB, body: token::run },
+    Target { name: "webhook", memory_bytes_max: MIB, body: webhook::run },
 ];
 
 /// The longest input that the bounds of memory are meant for, bytes; `tests/fuzz/run` makes none longer.

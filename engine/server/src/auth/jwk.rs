@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::Value;
 
 use super::key::{Key, KeyKind, Label, Material, algorithm_named, check_rsa_length};
@@ -112,6 +113,10 @@ const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 /// # Errors
 /// It is not a JSON object with a list `keys`.
 pub fn read(document: &[u8], bound: Bound<'_>) -> Result<Set, serde_json::Error> {
+    if document.trim_ascii_start().starts_with(b"[") {
+        // Serde would take a list in a list for one.
+        return Err(serde_json::Error::custom("it is a list, not an object"));
+    }
     let document: Document = serde_json::from_slice(document)?;
     let mut set = Set::default();
     for entry in document.keys {

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use shardcast_wire::date;
@@ -60,7 +61,7 @@ fn push_list(out: &mut String, texts: &[String]) {
 }
 
 /// Who is this? `data` is valid JSON.
-pub(crate) fn authenticate(id: &str, unix_ms: u64, mount: &str, client: &Client, data: &str) -> String {
+pub fn authenticate(id: &str, unix_ms: u64, mount: &str, client: &Client, data: &str) -> String {
     let mut out = begin("authenticate", Some(id), unix_ms, mount, client);
     out.push_str(",\"data\":");
     out.push_str(data);
@@ -69,7 +70,7 @@ pub(crate) fn authenticate(id: &str, unix_ms: u64, mount: &str, client: &Client,
 }
 
 /// Which of these rooms may it join?
-pub(crate) fn rooms(id: &str, unix_ms: u64, mount: &str, client: &Client, rooms: &[String]) -> String {
+pub fn rooms(id: &str, unix_ms: u64, mount: &str, client: &Client, rooms: &[String]) -> String {
     let mut out = begin("rooms", Some(id), unix_ms, mount, client);
     out.push_str(",\"rooms\":");
     push_list(&mut out, rooms);
@@ -78,13 +79,7 @@ pub(crate) fn rooms(id: &str, unix_ms: u64, mount: &str, client: &Client, rooms:
 }
 
 /// One event, with the text of the message if it is one.
-pub(crate) fn event(
-    kind: EventKind,
-    unix_ms: u64,
-    mount: &str,
-    client: &Client,
-    text: Option<&str>,
-) -> String {
+pub fn event(kind: EventKind, unix_ms: u64, mount: &str, client: &Client, text: Option<&str>) -> String {
     let mut out = begin(kind.name(), None, unix_ms, mount, client);
     if let Some(text) = text {
         out.push_str(",\"message\":");
@@ -95,7 +90,7 @@ pub(crate) fn event(
 }
 
 /// A request with events.
-pub(crate) fn events<'a>(id: &str, unix_ms: u64, events: impl Iterator<Item = &'a str>) -> String {
+pub fn events<'a>(id: &str, unix_ms: u64, events: impl Iterator<Item = &'a str>) -> String {
     let mut out =
         format!("{{\"type\":\"events\",\"id\":\"{id}\",\"time\":\"{}\",\"events\":[", date::iso_ms(unix_ms));
     for (at, event) in events.enumerate() {
@@ -157,11 +152,11 @@ impl BadAnswer {
 }
 
 /// Reads the answer to `authenticate`: `None` is a refusal, as is an admission that has expired.
-pub(crate) fn read_authenticate(reply: &Reply, unix_ms: u64) -> Result<Option<Principal>, BadAnswer> {
+pub fn read_authenticate(reply: &Reply, unix_ms: u64) -> Result<Option<Principal>, BadAnswer> {
     if refuses(reply)? {
         return Ok(None);
     }
-    let admitted: Admitted<'_> = serde_json::from_slice(&reply.body)?;
+    let admitted: Admitted<'_> = object(&reply.body)?;
     let expires_unix_ms = admitted.expires.map(|seconds| seconds.saturating_mul(1_000));
     if expires_unix_ms.is_some_and(|expires| expires <= unix_ms) {
         return Ok(None);
@@ -177,6 +172,14 @@ pub(crate) fn read_authenticate(reply: &Reply, unix_ms: u64) -> Result<Option<Pr
     }))
 }
 
+/// Reads an object. Without this, serde takes a list for one, its members in their order.
+fn object<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, serde_json::Error> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(serde_json::Error::custom("it is a list, not an object"));
+    }
+    serde_json::from_slice(body)
+}
+
 fn user(raw: &str) -> Result<Option<UserId>, BadAnswer> {
     if raw == "null" {
         return Ok(None);
@@ -188,11 +191,11 @@ fn user(raw: &str) -> Result<Option<UserId>, BadAnswer> {
 
 /// Reads the answer to `rooms`, of which `asked` were asked for: those that are granted, in the order in which they were
 /// asked for, and how many others the answer named. A refusal grants none.
-pub(crate) fn read_rooms(reply: &Reply, asked: Vec<String>) -> Result<Grant, BadAnswer> {
+pub fn read_rooms(reply: &Reply, asked: Vec<String>) -> Result<Grant, BadAnswer> {
     if refuses(reply)? {
         return Ok(Grant { refused: true, ..Grant::default() });
     }
-    let granted: Granted = serde_json::from_slice(&reply.body)?;
+    let granted: Granted = object(&reply.body)?;
     let mut granted: BTreeSet<&str> = granted.rooms.iter().map(String::as_str).collect();
     let rooms = asked.into_iter().filter(|room| granted.remove(room.as_str())).collect();
     Ok(Grant { rooms, ignored: granted.len() as u64, refused: false })
@@ -200,13 +203,13 @@ pub(crate) fn read_rooms(reply: &Reply, asked: Vec<String>) -> Result<Grant, Bad
 
 /// What an answer to `rooms` comes to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Grant {
+pub struct Grant {
     /// To be joined.
-    pub(crate) rooms: Vec<String>,
+    pub rooms: Vec<String>,
     /// Different rooms of the answer that nobody asked for.
-    pub(crate) ignored: u64,
+    pub ignored: u64,
     /// The application said no to all.
-    pub(crate) refused: bool,
+    pub refused: bool,
 }
 
 fn refuses(reply: &Reply) -> Result<bool, BadAnswer> {

@@ -18,7 +18,7 @@ pub mod figures;
 mod gate;
 pub(crate) mod link;
 mod questions;
-pub(crate) mod sign;
+pub mod sign;
 #[cfg(test)]
 mod tests;
 

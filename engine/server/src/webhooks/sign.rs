@@ -17,23 +17,23 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// The keys of all secrets that are in use.
 #[derive(Debug)]
-pub(crate) struct Keys(Vec<hmac::Key>);
+pub struct Keys(Vec<hmac::Key>);
 
 /// The key that a secret stands for; `None` when it has not the form of one.
-pub(crate) fn key_bytes(secret: &str) -> Option<Vec<u8>> {
+pub fn key_bytes(secret: &str) -> Option<Vec<u8>> {
     let bytes = STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()?;
     KEY_BYTES.contains(&bytes.len()).then_some(bytes)
 }
 
 impl Keys {
     /// Of secrets that were checked; others are left out.
-    pub(crate) fn new(secrets: &[Secret]) -> Self {
+    pub fn new(secrets: &[Secret]) -> Self {
         let keys = secrets.iter().filter_map(|secret| key_bytes(secret.expose()));
         Self(keys.map(|bytes| hmac::Key::new(hmac::HMAC_SHA256, &bytes)).collect())
     }
 
     /// The value of `webhook-signature`.
-    pub(crate) fn sign(&self, id: &str, unix_seconds: u64, body: &[u8]) -> String {
+    pub fn sign(&self, id: &str, unix_seconds: u64, body: &[u8]) -> String {
         let head = format!("{id}.{unix_seconds}.");
         let signature = |key: &hmac::Key| {
             let mut context = hmac::Context::with_key(key);

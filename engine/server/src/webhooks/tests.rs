@@ -135,6 +135,7 @@ fn an_admission_must_be_said_in_so_many_words() {
         "{\"user\":\"u\",\"expires\":1.5}",
         "{\"user\":\"u\",\"roles\":null}",
         "{\"User\":\"u\"}",
+        "[\"u\",[],[],null,{},null]",
         "\u{feff}{\"user\":\"u\"}",
         deep.as_str(),
     ];
@@ -167,7 +168,8 @@ fn only_rooms_that_were_asked_for_are_granted() {
             (rooms.iter().map(|r| (*r).to_owned()).collect(), ignored, false)
         );
     }
-    for body in ["", "[]", "{}", r#"["a"]"#, r#"{"rooms":null}"#, r#"{"rooms":["a"],"more":1}"#] {
+    for body in ["", "[]", "{}", r#"["a"]"#, r#"[["a"]]"#, r#"{"rooms":null}"#, r#"{"rooms":["a"],"more":1}"#]
+    {
         assert_eq!(grant(body).expect_err(body).outcome(), Outcome::Malformed);
     }
     let refused = read_rooms(&reply(403, r#"{"rooms":["a"]}"#), asked()).expect("an answer");
