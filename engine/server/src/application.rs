@@ -7,12 +7,16 @@ use crate::hooks::Hooks;
 use crate::outbound::post::OutboundError;
 use crate::policy::Policy;
 use crate::webhooks::Webhooks;
+use crate::webhooks::link::Terms;
 
 /// Whoever decides, as the configuration says.
 pub struct Application {
     policy: Arc<Policy>,
     webhooks: Option<Arc<Webhooks>>,
 }
+
+/// What of a reloaded configuration can fail to be made.
+pub struct Prepared(Option<Terms>);
 
 impl Application {
     /// Of a configuration that was checked.
@@ -33,11 +37,20 @@ impl Application {
         }
     }
 
-    /// Applies a reloaded configuration.
-    pub fn reload(&self, config: &Config) {
+    /// Makes ready what a reloaded configuration changes, and changes nothing.
+    ///
+    /// # Errors
+    /// When webhooks are to be sent by HTTPS and no client can be made.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, OutboundError> {
+        let terms = self.webhooks.as_ref().map(|webhooks| webhooks.prepare(config)).transpose()?;
+        Ok(Prepared(terms.flatten()))
+    }
+
+    /// Applies a reloaded configuration, of which `prepared` was made.
+    pub fn reload(&self, config: &Config, prepared: Prepared) {
         self.policy.reload(config);
-        if let Some(webhooks) = &self.webhooks {
-            webhooks.reload(config);
+        if let (Some(webhooks), Prepared(Some(terms))) = (&self.webhooks, prepared) {
+            webhooks.apply(terms);
         }
     }
 }

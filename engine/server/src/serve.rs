@@ -125,13 +125,23 @@ fn reload(server: &mut Server, loaded: &mut Loaded, application: &Application, l
             reload_refused(server, &loaded.config, &problems);
         }
         Ok(reload) => {
+            let prepared = match application.prepare(&reload.merged.config) {
+                Ok(prepared) => prepared,
+                Err(error) => {
+                    return reload_refused(server, &loaded.config, &[format!("webhooks: {error}")]);
+                }
+            };
+            let audited = server.engine().audit().wants(audit::Kind::Reload);
             if let Err(error) = server.reload(&reload.merged.config) {
                 return reload_refused(server, &loaded.config, &[format!("tls: {error}")]);
             }
             *loaded = reload.merged;
-            application.reload(&loaded.config);
+            application.reload(&loaded.config, prepared);
             let reloaded = || audit::Event::reloaded(&reload.applied, &reload.ignored);
-            server.engine().audit().record(audit::Kind::Reload, reloaded);
+            server.engine().audit().record_reload(audited, reloaded);
+            for warning in &loaded.warnings {
+                tracing::warn!("{warning}");
+            }
             logs.set_level(loaded.config.server.log_level);
             tracing::info!(applied = ?reload.applied, "configuration reloaded");
             if !reload.ignored.is_empty() {

@@ -432,13 +432,13 @@ fn an_application_that_is_not_there_lets_nobody_in_and_is_found_again() {
     let application = Application::with_secrets(&[OTHER_SECRET], admit);
     config.webhooks.url = HttpUrl::parse(&application.url());
     config.webhooks.secret = vec![Secret::new(OTHER_SECRET)];
-    rules.reload(&config);
+    rules.reload(&config, rules.prepare(&config).expect("webhooks"));
     let mut client = login(&server, "anna");
     assert_eq!(client.recv_json()["event"], "connected");
     client.leave();
     // A name that does not resolve.
     config.webhooks.url = HttpUrl::parse("http://nowhere.invalid/");
-    rules.reload(&config);
+    rules.reload(&config, rules.prepare(&config).expect("webhooks"));
     expect_end(&mut login(&server, "anna"), "Authentication error");
     assert_eq!(figures(&server).authenticate.outcome(Outcome::Unreachable), 2);
 }

@@ -57,7 +57,7 @@ pub enum AuditError {
 pub struct AuditCounters {
     /// Lines written.
     pub written: AtomicU64,
-    /// Events lost because `audit.queue_max` of them waited already.
+    /// Events lost because `audit.queue_max` of them waited already; of strangers, three fourths of it.
     pub lost_queue: AtomicU64,
     /// Events of strangers left out beyond `audit.rate_max` a second.
     pub lost_rate: AtomicU64,
@@ -95,6 +95,9 @@ pub struct Audit(Option<Arc<Shared>>);
 #[derive(Debug)]
 struct Shared {
     queue: Sender<Record>,
+    queue_max: usize,
+    /// Events in the queue from which on those of strangers are lost: a fourth of it is for operators' alone.
+    strangers_max: usize,
     commands: Sender<Command>,
     /// A bit for each [`Kind`] that is recorded.
     wanted: AtomicU32,
@@ -147,6 +150,8 @@ impl Audit {
         std::thread::Builder::new().name("sc-audit".to_owned()).spawn(run).map_err(AuditError::Thread)?;
         Ok(Self(Some(Arc::new(Shared {
             queue,
+            queue_max: settings.queue_max,
+            strangers_max: settings.queue_max - settings.queue_max / 4,
             commands,
             wanted: AtomicU32::new(bits(settings)),
             required: settings.required,
@@ -163,9 +168,24 @@ impl Audit {
 
     /// Records what `event` makes, if its kind is wanted and there is room; `event` is not called otherwise.
     pub fn record(&self, kind: Kind, event: impl FnOnce() -> Event) {
-        let Some(shared) = self.0.as_ref().filter(|_| self.wants(kind)) else { return };
-        if !shared.queue.is_full() {
-            let record = Record { unix_ms: unix_ms(), event: event(), by_stranger: is_by_strangers(kind) };
+        if self.wants(kind) {
+            self.queue(kind, event);
+        }
+    }
+
+    /// Records a reload, which may have changed what is recorded: if it was wanted before or is now.
+    pub fn record_reload(&self, was_wanted: bool, event: impl FnOnce() -> Event) {
+        if was_wanted || self.wants(Kind::Reload) {
+            self.queue(Kind::Reload, event);
+        }
+    }
+
+    fn queue(&self, kind: Kind, event: impl FnOnce() -> Event) {
+        let Some(shared) = &self.0 else { return };
+        let by_stranger = is_by_strangers(kind);
+        let room = if by_stranger { shared.strangers_max } else { shared.queue_max };
+        if shared.queue.len() < room {
+            let record = Record { unix_ms: unix_ms(), event: event(), by_stranger };
             if shared.queue.try_send(record).is_ok() {
                 return;
             }

@@ -11,6 +11,7 @@ use shardcast_wire::ignis::UserId;
 
 use super::Principal;
 use super::jwt::TokenFault;
+use super::principal::is_exact_id;
 use crate::config::{ClaimCondition, Config, RoomPattern};
 
 /// Seconds since 1970 at the end of the year 9999: no token means a time beyond it, and milliseconds that were
@@ -125,6 +126,16 @@ fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Whether a value is one user or tenant: a text, or a number that was not rounded.
+fn is_id(value: &Value) -> bool {
+    match value {
+        Value::String(_) => true,
+        // A whole number is kept as it was written; any other is a float by now, which is written as one.
+        Value::Number(number) => is_exact_id(&number.to_string()),
+        _ => false,
+    }
+}
+
 /// A list of texts, or a text with spaces between them. `None` for what is neither.
 fn texts(value: &Value) -> Option<Vec<String>> {
     match value {
@@ -180,12 +191,12 @@ impl Reading {
         };
         let user = match claim(&self.user) {
             None => None,
-            Some(id @ (Value::String(_) | Value::Number(_))) => UserId::from_json(&id.to_string()),
+            Some(id) if is_id(id) => UserId::from_json(&id.to_string()),
             Some(_) => return Err(malformed(&self.user)),
         };
         let tenant = match claim(&self.tenant) {
             None => None,
-            Some(id @ (Value::String(_) | Value::Number(_))) => scalar(id).map(Cow::into_owned),
+            Some(id) if is_id(id) => scalar(id).map(Cow::into_owned),
             Some(_) => return Err(malformed(&self.tenant)),
         };
         let is_kept = |name: &str| {

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use super::jwk::{self, Bound, Ignored};
 use super::key::Key;
+use crate::config::secret::mask_url;
 use crate::config::{Config, Jwks};
 use crate::outbound::{self, BodyError, Client, Url, UrlFault};
 use crate::policy::now_unix_ms;
@@ -95,6 +96,8 @@ struct Attempts {
 #[derive(Debug)]
 pub struct Source {
     config: Jwks,
+    /// Its address without what may be a secret in it.
+    shown: String,
     state: ArcSwap<State>,
     attempts: Mutex<Attempts>,
     waiters: Semaphore,
@@ -133,6 +136,7 @@ impl Source {
     fn new(config: Jwks, shared: Arc<Shared>) -> Self {
         Self {
             status: Arc::new(JwksStatus { issuer: config.issuer.clone(), ..JwksStatus::default() }),
+            shown: mask_url(&config.url),
             config,
             state: ArcSwap::default(),
             attempts: Mutex::default(),
@@ -155,9 +159,9 @@ impl Source {
         &self.config.issuer
     }
 
-    /// Where they are.
+    /// Where they are, as it can be shown: without its query.
     pub fn url(&self) -> &str {
-        &self.config.url
+        &self.shown
     }
 
     /// Whether they were fetched at least once.
@@ -260,7 +264,7 @@ impl Source {
     }
 
     async fn fetch(&self) -> Result<Vec<(Ignored, usize)>, FetchError> {
-        let url = outbound::endpoint(self.url(), self.config.insecure)?;
+        let url = outbound::endpoint(&self.config.url, self.config.insecure)?;
         let document = tokio::time::timeout(self.config.timeout, self.download(url));
         let document = document.await.unwrap_or(Err(FetchError::Timeout))?;
         let bound = Bound { issuer: self.issuer(), algorithms: &self.config.algorithms, origin: self.url() };
@@ -349,6 +353,7 @@ mod tests {
     use crate::auth::key::{Key, Label, public};
     use crate::auth::signing::generate;
     use crate::config::JwtAlgorithm;
+    use crate::config::keys::SECTIONS;
 
     fn key(kid: &str) -> Key {
         let pem = generate(JwtAlgorithm::EdDsa).expect("a key").public.expect("a key pair");
@@ -394,6 +399,17 @@ mod tests {
             held = merge(&held, keys, now).0;
         }
         assert_eq!(held.len(), 2 * jwk::KEYS_MAX);
+    }
+
+    #[test]
+    fn the_query_of_an_address_is_not_shown() {
+        let url = "https://id.example/keys?key=sesame".to_owned();
+        let mut config = Config::default();
+        config.jwt.jwks = vec![Jwks { url, ..Jwks::default() }];
+        let sources = Source::all(&config, &[], &Shared::new(Arc::default()));
+        assert_eq!(sources[0].url(), "https://id.example/keys?********");
+        let key = SECTIONS.iter().find(|section| section.name == Jwks::NAME).map(|section| &section.keys[0]);
+        assert_eq!((key.expect("url").show)(&config, 0), "\"https://id.example/keys?********\"");
     }
 
     #[test]

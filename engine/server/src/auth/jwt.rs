@@ -38,8 +38,10 @@ pub enum TokenFault {
     /// Not three parts of base64url with JSON in the first two, or a name stands twice.
     #[error("it is not a JSON Web Token: {0}")]
     Malformed(&'static str),
-    /// A claim of another type than it must be.
-    #[error("the claim {claim:?} is not of the type it must be")]
+    /// A claim of another type than it must be, or a number that is no exact id.
+    #[error(
+        "the claim {claim:?} is not of the type it must be; an id that is a number must be whole and at most 2^53-1"
+    )]
     Claim {
         /// Which.
         claim: String,
@@ -178,6 +180,8 @@ struct Peek<'a> {
 pub struct Verifier {
     keys: Vec<Arc<Key>>,
     sources: Vec<Arc<Source>>,
+    /// Issuers that a table of `auth.jwt.keys` names, also one whose key cannot be used.
+    issuers: Vec<String>,
     reading: Reading,
     token_bytes_max: usize,
 }
@@ -193,8 +197,10 @@ impl Verifier {
                 Err(fault) => faults.push((index, fault)),
             }
         }
+        let issuers = config.jwt.keys.iter().map(|table| table.issuer.clone());
+        let issuers = issuers.filter(|issuer| !issuer.is_empty()).collect();
         let (reading, token_bytes_max) = (Reading::new(config), config.jwt.token_bytes_max);
-        (Self { keys, sources, reading, token_bytes_max }, faults)
+        (Self { keys, sources, issuers, reading, token_bytes_max }, faults)
     }
 
     /// Whether it has any keys, or a place to get some.
@@ -234,7 +240,11 @@ impl Verifier {
         let peek: Peek<'_> = serde_json::from_slice(&payload)
             .map_err(|_| TokenFault::Malformed("its claims are not JSON, or its issuer is no text"))?;
 
-        let candidates = self.candidates(peek.iss.as_deref(), header.kid.as_deref(), algorithm)?;
+        let issuer = peek.iss.as_deref();
+        let candidates = self.candidates(issuer, header.kid.as_deref(), algorithm)?;
+        let fetches = self.sources.iter().any(|source| Some(source.issuer()) == issuer);
+        // The issuer may have made the key that the token names since its keys were fetched.
+        let unknown_kid = header.kid.filter(|_| fetches && candidates.iter().all(|key| key.kid().is_none()));
         let mut fault = unknown();
         for key in candidates {
             match jsonwebtoken::decode::<ClaimSet>(token, key.decoding(), key.validation()) {
@@ -256,7 +266,10 @@ impl Verifier {
                 },
             }
         }
-        Err(fault)
+        Err(match unknown_kid {
+            Some(kid) => TokenFault::KeyUnknown { kid: kid.into_owned(), issuer: issuer.map(str::to_owned) },
+            None => fault,
+        })
     }
 
     /// The keys that a token of this issuer, with this key id and algorithm, can be signed with; never empty.
@@ -274,8 +287,10 @@ impl Verifier {
             source.keys(&mut pool);
         }
         if pool.is_empty() && sources.is_empty() {
-            // A key without an issuer is for those that no key is bound to: it cannot speak for one that has its own.
-            pool.extend(self.keys.iter().filter(|key| key.issuer().is_none()).cloned());
+            // A key without an issuer is for those that no key is bound to: it cannot speak for one that has its own,
+            // not even while that cannot be used.
+            let has_own = issuer.is_some_and(|issuer| self.issuers.iter().any(|own| own == issuer));
+            pool.extend(self.keys.iter().filter(|key| !has_own && key.issuer().is_none()).cloned());
             if pool.is_empty() {
                 return Err(TokenFault::Issuer { issuer: named() });
             }

@@ -43,3 +43,11 @@ impl Principal {
         identity.context.as_ref().and_then(|context| context.downcast_ref())
     }
 }
+
+/// The largest number up to which doubles, which numbers are in JavaScript, tell all whole numbers apart: 2^53-1.
+const NUMERIC_ID_MAX: u64 = (1 << 53) - 1;
+
+/// Whether the text of a JSON number is a whole number that is rounded nowhere, so that no two users become one.
+pub fn is_exact_id(number: &str) -> bool {
+    number.parse::<i64>().is_ok_and(|number| number.unsigned_abs() <= NUMERIC_ID_MAX)
+}

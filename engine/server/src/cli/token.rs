@@ -477,6 +477,8 @@ fn why(decision: Decision) -> String {
     }
 }
 
+/// Adds a line. What it says may come from a token, which must not command the terminal.
 fn put(text: &mut String, label: &str, what: &str) {
+    let what = what.replace(char::is_control, "\u{fffd}");
     writeln!(text, "{label:<10} {what}").expect("writing to a String does not fail");
 }

@@ -348,6 +348,32 @@ impl Blank for Text {
     const BLANK: &'static str = "";
 }
 
+/// An address whose query, which may hold a key, is never shown.
+#[derive(Debug)]
+pub enum WebAddress {}
+
+impl Codec for WebAddress {
+    type Value = String;
+
+    const SECRET: bool = true;
+
+    fn form(_bounds: &str) -> String {
+        "a string".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<String, Mismatch> {
+        raw.text().map(str::to_owned).ok_or_else(|| Mismatch::masked(raw))
+    }
+
+    fn write(value: &String) -> String {
+        quoted(value)
+    }
+
+    fn show(value: &String) -> String {
+        if value.is_empty() { quoted("") } else { quoted(&mask_url(value)) }
+    }
+}
+
 /// Text that is never shown.
 #[derive(Debug)]
 pub enum Hidden {}

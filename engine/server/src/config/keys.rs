@@ -12,7 +12,7 @@ use shardcast_wire::origin::OriginPattern;
 
 use super::codec::{
     Address, Bounded, Bytes, Claim, Codec, Count, Hidden, List, Mismatch, Name, Optional, OrAuto, Pattern,
-    Span, Switch, Template, Text, Url, User,
+    Span, Switch, Template, Text, Url, User, WebAddress,
 };
 use super::key::{Key, Rows, Section};
 use super::traffic::{Network, Origin, Per, Rate};
@@ -484,7 +484,7 @@ settings! {
     /// found them missing.
     pub struct Jwks ("auth.jwt.jwks": |config, index| config.jwt.jwks[index]; rows config.jwt.jwks) {
         /// Its address, `https:`; plain `http:` on this machine only. Required.
-        url: String as Text = String::new(), live;
+        url: String as WebAddress = String::new(), live;
         /// The issuer (`iss`) whose keys these are, exactly as its tokens write it. Required.
         issuer: String as Text = String::new(), live;
         /// Algorithms that its tokens may be signed with. `[]` is all that a key of its kind is good for.
@@ -508,7 +508,7 @@ settings! {
         /// What is recorded.
         events: Vec<AuditEvent> as List<Name<AuditEvent>> = AUDIT_EVENTS.to_vec(), live;
         /// Events that may wait to be written; beyond them events are lost, which is counted and told by a line
-        /// `lost`.
+        /// `lost`. A fourth of the places is for what operators do.
         queue_max: usize as Count [64..=1_048_576] = 8_192;
         /// Lines a second for what strangers can cause (refusals, authentication); beyond them the same happens, so
         /// that nobody fills the disk.
@@ -541,6 +541,9 @@ settings! {
         /// Questions that may wait for their turn, for `authenticate` and for `rooms` each; beyond them a question
         /// fails at once, and is counted.
         waiting_max: usize as Count [1..=1_048_576] = 8_192;
+        /// Bytes of questions that may wait, for `authenticate` and for `rooms` each; beyond them a question fails at
+        /// once, and is counted.
+        waiting_bytes_max: usize as Bytes [64 * KIB..=64 * GIB] = 64 * MIB;
         /// Events (`message`, `connected`, `disconnected`) that may wait; beyond them an event is dropped and counted.
         events_waiting_max: usize as Count [4..=16_777_216] = 65_536;
         /// Bytes of events that may wait; beyond them an event is dropped and counted.

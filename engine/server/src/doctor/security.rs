@@ -11,7 +11,7 @@ use super::system::System;
 use super::{Finding, Status};
 use crate::config::key::KeyPath;
 use crate::config::keys::SECTIONS;
-use crate::config::{Config, Loaded, Origin, RoomPattern};
+use crate::config::{Config, Effect, Loaded, Origin, RoomPattern, Rule, RuleAction};
 
 /// A key shorter than this many bytes can be guessed.
 const KEY_BYTES_MIN: usize = 16;
@@ -35,7 +35,8 @@ pub(super) fn findings(system: &System, config: &Config, loaded: Option<&Loaded>
 
 fn dev_mode(config: &Config) -> Finding {
     const CHECK: &str = "dev mode";
-    let exposed = config.server.listen.iter().find(|address| !address.ip().is_loopback());
+    let mut addresses = config.server.listen.iter().chain(&config.server.tls_listen);
+    let exposed = addresses.find(|address| !address.ip().is_loopback());
     match (config.auth.dev, exposed) {
         (false, _) if config.auth.insecure => {
             let advice = "remove auth.insecure: with it a later dev = true would open the server to everyone";
@@ -88,9 +89,21 @@ fn admin(config: &Config) -> Option<Finding> {
 fn rooms(config: &Config) -> Finding {
     const CHECK: &str = "room access";
     let auth = &config.auth;
-    let all = |rooms: &[RoomPattern]| {
-        rooms.iter().any(|room| !room.as_str().is_empty() && room.as_str().bytes().all(|byte| byte == b'*'))
+    let is_all = |room: &str| !room.is_empty() && room.bytes().all(|byte| byte == b'*');
+    let all = |rooms: &[RoomPattern]| rooms.iter().any(|room| is_all(room.as_str()));
+    let is_open = |rule: &Rule| {
+        rule.effect == Effect::Allow
+            && rule.actions.contains(&RuleAction::Join)
+            && rule.roles.is_empty()
+            && rule.users.is_empty()
+            && rule.claims.is_empty()
+            && rule.rooms.iter().any(|room| is_all(room.as_str()))
     };
+    if let Some(index) = auth.rules.iter().position(is_open) {
+        let who = if auth.anonymous { "everyone, without a token" } else { "every authenticated client" };
+        let advice = "give the rule roles, users or claims, or name its rooms: it allows what no rule before it denies";
+        return Finding::warn(CHECK, format!("{who}, every room (auth.rules.{index})"), advice);
+    }
     if auth.anonymous && all(&auth.rooms) {
         let advice = "name the public rooms in auth.rooms, such as \"public:*\": without a token everyone may join \
                       every room";
@@ -202,7 +215,7 @@ fn core_dumps(system: &System) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{RedisUrl, Secret, UserId};
+    use crate::config::{RedisUrl, RoomTemplate, Secret, UserId};
     use std::net::SocketAddr;
     use std::os::unix::fs::PermissionsExt;
 
@@ -239,6 +252,11 @@ mod tests {
             config.auth.dev = true;
         };
         assert_eq!(status("dev mode", both), Some(Status::Fail));
+        let by_tls = |config: &mut Config| {
+            config.server.tls_listen = vec![address("0.0.0.0:443")];
+            config.auth.dev = true;
+        };
+        assert_eq!(status("dev mode", by_tls), Some(Status::Fail));
         assert_eq!(status("dev mode", exposed), Some(Status::Ok));
 
         assert_eq!(status("api key", |config| config.auth.dev = true), Some(Status::Warn));
@@ -274,6 +292,23 @@ mod tests {
                 Some(expected),
                 "{anonymous} {rooms:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_rule_that_allows_everyone_everything_is_said() {
+        let open = || Rule { rooms: vec![RoomTemplate::new("*").expect("a template")], ..Rule::default() };
+        let named = || vec![RoomTemplate::new("public:*").expect("a template")];
+        for (rule, expected) in [
+            (open(), Status::Warn),
+            (Rule { rooms: named(), ..open() }, Status::Ok),
+            (Rule { effect: Effect::Deny, ..open() }, Status::Ok),
+            (Rule { actions: Vec::new(), ..open() }, Status::Ok),
+            (Rule { roles: vec!["admin".to_owned()], ..open() }, Status::Ok),
+            (Rule { users: vec![UserId::Number(1)], ..open() }, Status::Ok),
+        ] {
+            let set = |config: &mut Config| config.auth.rules = vec![rule.clone()];
+            assert_eq!(status("room access", set), Some(expected), "{rule:?}");
         }
     }
 

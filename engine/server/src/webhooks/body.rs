@@ -16,6 +16,7 @@ use shardcast_wire::json::push_quoted;
 
 use super::figures::{EventKind, Outcome};
 use crate::auth::Principal;
+use crate::auth::principal::is_exact_id;
 use crate::config::RoomPattern;
 use crate::hooks::Client;
 use crate::outbound::post::Reply;
@@ -136,12 +137,28 @@ pub enum BadAnswer {
     /// The body is not of the form that is asked for.
     #[error("the body is no answer: {0}")]
     Form(#[from] serde_json::Error),
-    /// The user is neither a string nor a number nor null.
-    #[error("the body is no answer: user must be a string that is not empty, a number other than 0, or null")]
+    /// The user is neither a string nor a number that is an exact id nor null.
+    #[error(
+        "the body is no answer: user must be a string that is not empty, a whole number other than 0 and at most 2^53-1, \
+         or null"
+    )]
     User,
 }
 
 impl BadAnswer {
+    /// For the log: without a word of the answer, of which the parser's error quotes what it stumbled over.
+    pub(super) fn logged(&self) -> String {
+        match self {
+            Self::Form(error) => format!(
+                "the body is no answer: {:?} error at line {}, column {}",
+                error.classify(),
+                error.line(),
+                error.column()
+            ),
+            other => other.to_string(),
+        }
+    }
+
     /// How it is counted.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
@@ -184,8 +201,7 @@ fn user(raw: &str) -> Result<Option<UserId>, BadAnswer> {
     if raw == "null" {
         return Ok(None);
     }
-    let scalar = raw.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
-    let user = if scalar { UserId::from_json(raw) } else { None };
+    let user = if raw.starts_with('"') || is_exact_id(raw) { UserId::from_json(raw) } else { None };
     user.map(Some).ok_or(BadAnswer::User)
 }
 

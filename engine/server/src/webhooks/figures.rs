@@ -47,7 +47,7 @@ labels! {
     Unasked {
         /// The breaker is open.
         BreakerOpen = "breaker_open",
-        /// `waiting_max` others wait.
+        /// `waiting_max` others wait, or `waiting_bytes_max` bytes of them.
         QueueFull = "queue_full",
         /// It waited for longer than `timeout`.
         Overdue = "overdue",

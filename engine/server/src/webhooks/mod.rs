@@ -37,7 +37,7 @@ use events::Events;
 use figures::{EventKind, Figures, Outcome};
 use gate::Gate;
 use link::{Link, Terms, new_id};
-use questions::{Job, Questions};
+use questions::{Job, Question, Questions};
 
 /// The hooks of the binary when an application is to be asked or told.
 pub struct Webhooks {
@@ -46,6 +46,7 @@ pub struct Webhooks {
     /// Paths of the mounts, by number.
     mounts: Vec<String>,
     room_name_bytes_max: usize,
+    rooms_per_connection_max: usize,
     concurrency_max: usize,
     link: Arc<Link>,
     gates: Gates,
@@ -86,8 +87,9 @@ impl Webhooks {
             events: gate("events", |figures| &figures.events),
         };
         let (authenticate, authenticate_waiting) =
-            Questions::new(gates.authenticate.clone(), webhooks.waiting_max);
-        let (rooms, rooms_waiting) = Questions::new(gates.rooms.clone(), webhooks.waiting_max);
+            Questions::new(gates.authenticate.clone(), webhooks.waiting_max, webhooks.waiting_bytes_max);
+        let (rooms, rooms_waiting) =
+            Questions::new(gates.rooms.clone(), webhooks.waiting_max, webhooks.waiting_bytes_max);
         let (events, events_waiting) =
             Events::new(figures.clone(), webhooks.events_waiting_max, webhooks.events_waiting_bytes_max);
         let waiting =
@@ -97,6 +99,7 @@ impl Webhooks {
             asked: webhooks.hooks.clone(),
             mounts: config.mounts.iter().map(|mount| mount.path.clone()).collect(),
             room_name_bytes_max: config.limits.room_name_bytes_max,
+            rooms_per_connection_max: config.limits.rooms_per_connection_max,
             concurrency_max: webhooks.concurrency_max,
             link: Arc::new(Link::new(terms)),
             gates,
@@ -108,19 +111,21 @@ impl Webhooks {
         }))
     }
 
-    /// Applies a reloaded configuration to requests that begin from here on. Which hooks are listed, and the sizes of
-    /// the queues, need a restart.
-    pub fn reload(&self, config: &Config) {
-        let Some(url) = config.webhooks.url.clone() else { return };
-        match terms(&config.webhooks, url) {
-            Ok(terms) => {
-                for gate in [&self.gates.authenticate, &self.gates.rooms, &self.gates.events] {
-                    gate.set(terms.thresholds);
-                }
-                self.link.set(terms);
-            }
-            Err(error) => tracing::error!(%error, "webhooks stay as they were"),
+    /// Makes ready what a reloaded configuration changes, and changes nothing. Which hooks are listed, and the sizes
+    /// of the queues, need a restart.
+    ///
+    /// # Errors
+    /// When no client for HTTPS can be made.
+    pub(crate) fn prepare(&self, config: &Config) -> Result<Option<Terms>, OutboundError> {
+        config.webhooks.url.clone().map(|url| terms(&config.webhooks, url)).transpose()
+    }
+
+    /// Applies what was made ready to requests that begin from here on.
+    pub(crate) fn apply(&self, terms: Terms) {
+        for gate in [&self.gates.authenticate, &self.gates.rooms, &self.gates.events] {
+            gate.set(terms.thresholds);
         }
+        self.link.set(terms);
     }
 
     /// Its counters.
@@ -152,7 +157,7 @@ fn authenticated(gate: &Gate, policy: &Policy, client: &Client, reply: &Reply) -
         Ok(Some(principal)) => (Outcome::Accepted, policy.outcome(client, Ok(Arc::new(principal)))),
         Ok(None) => (Outcome::Refused, policy.outcome(client, Err(RefusalReason::WebhookRefused))),
         Err(error) => {
-            gate.warn(&error);
+            gate.warn(&error.logged());
             (error.outcome(), AuthOutcome::Failed)
         }
     }
@@ -165,7 +170,7 @@ fn granted(gate: &Gate, figures: &Figures, reply: &Reply, asked: Vec<String>) ->
             (if grant.refused { Outcome::Refused } else { Outcome::Accepted }, grant.rooms)
         }
         Err(error) => {
-            gate.warn(&error);
+            gate.warn(&error.logged());
             (error.outcome(), Vec::new())
         }
     }
@@ -180,13 +185,15 @@ impl Hooks for Webhooks {
         let body = body::authenticate(&id, now_unix_ms(), self.mount(client), client, data);
         let (gate, policy, client) = (self.gates.authenticate.clone(), self.policy.clone(), client.clone());
         let read = move |reply: &Reply| authenticated(&gate, &policy, &client, reply);
-        self.authenticate.ask((id, body), AuthOutcome::Failed, read)
+        self.authenticate.ask(Question { id, body, more_bytes: 0 }, AuthOutcome::Failed, read)
     }
 
     fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
         if !self.asks(WebhookHook::Rooms) {
             return self.policy.validate_rooms(client, rooms);
         }
+        // A connection can be in no more.
+        rooms.truncate(self.rooms_per_connection_max);
         rooms.retain(|room| room.len() <= self.room_name_bytes_max);
         if rooms.is_empty() {
             return Answer::Now(rooms);
@@ -194,7 +201,9 @@ impl Hooks for Webhooks {
         let id = new_id();
         let body = body::rooms(&id, now_unix_ms(), self.mount(client), client, &rooms);
         let (gate, figures) = (self.gates.rooms.clone(), self.figures.clone());
-        self.rooms.ask((id, body), Vec::new(), move |reply| granted(&gate, &figures, reply, rooms))
+        let more_bytes = rooms.iter().map(|room| size_of::<String>() + room.capacity()).sum();
+        let question = Question { id, body, more_bytes };
+        self.rooms.ask(question, Vec::new(), move |reply| granted(&gate, &figures, reply, rooms))
     }
 
     fn wants_messages(&self) -> bool {

@@ -98,7 +98,9 @@ fn an_admission_must_be_said_in_so_many_words() {
     assert_eq!((principal.roles, principal.tenant), (vec!["r".to_owned()], Some("t".to_owned())));
     assert_eq!(Value::Object(principal.claims), json!({"x": [1]}));
     assert_eq!((principal.expires_unix_ms, principal.everything), (Some(2_000_000), false));
-    for (body, user) in [("42", "42"), ("1.0", "1"), ("\"\\u0061\"", "\"a\"")] {
+    for (body, user) in
+        [("42", "42"), ("-7", "-7"), ("9007199254740991", "9007199254740991"), ("\"\\u0061\"", "\"a\"")]
+    {
         let principal = admitted(&format!("{{\"user\":{body}}}")).expect("an answer").expect("accepted");
         assert_eq!(principal.user.as_ref().map(UserId::as_json), Some(user));
     }
@@ -127,6 +129,11 @@ fn an_admission_must_be_said_in_so_many_words() {
         "{\"user\":0}",
         "{\"user\":\"\"}",
         "{\"user\":1e999}",
+        "{\"user\":9007199254740992}",
+        "{\"user\":-9007199254740992}",
+        "{\"user\":18446744073709551617}",
+        "{\"user\":1.0000000000000000001}",
+        "{\"user\":1e3}",
         "{\"user\":\"u\",\"admin\":true}",
         "{\"user\":\"u\",\"user\":\"v\"}",
         "{\"user\":\"u\",\"rooms\":\"*\"}",
@@ -148,6 +155,23 @@ fn an_admission_must_be_said_in_so_many_words() {
         0,
     );
     assert_eq!(error.expect_err("no UTF-8").outcome(), Outcome::Malformed);
+}
+
+#[test]
+fn what_an_answer_says_is_not_logged() {
+    for body in [
+        r#"{"user":"u","sesame":1}"#,
+        r#"{"user":"u","rooms":"sesame"}"#,
+        r#"{"user":"u","expires":"sesame"}"#,
+    ] {
+        let error = read_authenticate(&reply(200, body), 0).expect_err(body);
+        assert!(error.to_string().contains("sesame"), "{error}");
+        assert!(
+            !error.logged().contains("sesame") && error.logged().contains("line 1"),
+            "{}",
+            error.logged()
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What claims say and when they hold.
 
 use super::*;
-use crate::auth::claims::{ClaimSet, find, meets};
+use crate::auth::claims::{ClaimSet, Reading, find, meets};
 use crate::config::ClaimCondition;
 use shardcast_shard::RefusalReason as Reason;
 use shardcast_wire::ignis::UserId;
@@ -171,4 +171,31 @@ fn a_condition_looks_into_objects_and_lists() {
         assert_eq!(meets(&claims, &condition), expected, "{path}={value}");
     }
     assert_eq!(find(&claims, "app.plan"), Some(&json!("free")));
+}
+
+#[test]
+fn a_number_that_would_be_rounded_is_no_user_and_no_tenant() {
+    let mut config = config(vec![secret_key(SECRET)]);
+    config.jwt.tenant_claim = "tenant".to_owned();
+    for (number, good) in [
+        ("1", true),
+        ("-7", true),
+        ("9007199254740991", true),
+        ("-9007199254740991", true),
+        ("9007199254740992", false),
+        ("9007199254740993", false),
+        ("-9007199254740992", false),
+        ("18446744073709551615", false),
+        ("18446744073709551617", false),
+        ("1e3", false),
+        ("1.0000000000000000001", false),
+        ("0.5", false),
+    ] {
+        for claim in ["sub", "tenant"] {
+            let text = format!("{{\"exp\":{},\"{claim}\":{number}}}", NOW + 3_600);
+            let ClaimSet(claims) = serde_json::from_str(&text).expect("claims");
+            let expected = if good { Ok(()) } else { Err(TokenFault::Claim { claim: claim.to_owned() }) };
+            assert_eq!(Reading::new(&config).read(&claims, NOW * 1_000).map(drop), expected, "{number}");
+        }
+    }
 }

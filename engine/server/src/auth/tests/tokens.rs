@@ -241,3 +241,43 @@ fn a_token_has_one_spelling() {
     let twin = format!("{message}{}", &alphabet[at ^ 1..(at ^ 1) + 1]);
     assert!(reason(&config, &twin).is_err(), "{twin}");
 }
+
+#[test]
+fn attack_50_an_issuer_whose_key_broke_is_not_spoken_for_by_a_key_of_nobody() {
+    let broken = JwtKey {
+        issuer: "https://a.example".to_owned(),
+        public_key_file: "/nonexistent".to_owned(),
+        ..JwtKey::default()
+    };
+    let (verifier, faults) = Verifier::new(&config(vec![broken, secret_key(SECRET)]), Vec::new());
+    assert_eq!(faults.len(), 1);
+    for (issuer, expected) in
+        [(json!("https://a.example"), Err(Reason::TokenIssuer)), (json!("https://b.example"), Ok(()))]
+    {
+        let found = verifier.verify(&hs256(&good(json!({"iss": issuer}))), NOW * 1_000);
+        assert_eq!(found.map(drop).map_err(|fault| fault.reason()), expected, "{issuer}");
+    }
+}
+
+#[test]
+fn a_key_id_that_no_key_of_a_fetched_issuer_has_asks_for_its_keys_anew() {
+    use crate::auth::jwks::{Shared, Source};
+    use crate::config::Jwks;
+
+    let table = JwtKey { issuer: "https://a.example".to_owned(), ..secret_key(&"a".repeat(40)) };
+    let mut config = config(vec![table]);
+    let token = |kid: Option<&str>| {
+        let claims = good(json!({"iss": "https://a.example"}));
+        signing(SECRET).sign(JwtAlgorithm::Hs256, kid, &claims).expect("signed")
+    };
+    let reason = |config: &Config, kid| {
+        let sources = Source::all(config, &[], &Shared::new(std::sync::Arc::default()));
+        let found = Verifier::new(config, sources).0.verify(&token(kid), NOW * 1_000);
+        found.map(drop).map_err(|fault| fault.reason())
+    };
+    assert_eq!(reason(&config, Some("new")), Err(Reason::TokenSignature));
+    let url = "https://a.example/keys".to_owned();
+    config.jwt.jwks = vec![Jwks { url, issuer: "https://a.example".to_owned(), ..Jwks::default() }];
+    assert_eq!(reason(&config, Some("new")), Err(Reason::TokenKeyUnknown));
+    assert_eq!(reason(&config, None), Err(Reason::TokenSignature));
+}
