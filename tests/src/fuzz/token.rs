@@ -50,7 +50,7 @@ thread_local! {
 impl World {
     fn new() -> Self {
         use JwtAlgorithm::{EdDsa, Es256, Es384, Hs256, Hs384, Hs512, Ps256, Ps512, Rs256, Rs384};
-        let pairs: [(JwtAlgorithm, Option<&str>, Option<&str>, Vec<JwtAlgorithm>); 4] = [
+        let pairs = [
             (Rs256, Some("a"), Some("r"), vec![Rs256, Rs384, Ps256, Ps512]),
             (Es256, Some("a"), None, vec![Es256]),
             (Es384, Some("b"), Some("p"), vec![Es384]),
