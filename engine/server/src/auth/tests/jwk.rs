@@ -129,7 +129,8 @@ fn a_set_has_no_more_keys_than_are_taken() {
 
 #[test]
 fn what_is_no_set_is_an_error() {
-    for text in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#, "<html>", &"[".repeat(10_000)]
+    for text in
+        ["", "[]", "[[]]", "{}", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#, "<html>", &"[".repeat(10_000)]
     {
         assert!(read(text.as_bytes(), bound(&[])).is_err(), "{text:.20}");
     }
