@@ -17,6 +17,7 @@ pub mod jwks;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod script;
 pub mod secret;
 pub mod server;
 pub mod sim;

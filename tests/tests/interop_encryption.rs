@@ -2,21 +2,15 @@
 //!
 //! Needs Node and Chromium, and `npm ci` in `tests/interop`.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use shardcast::config::{Encryption, EncryptionInbound};
-use shardcast_tests::process::Process;
+use shardcast_tests::script::{Script, interop};
 use shardcast_tests::server::{TestServer, config};
 use shardcast_wire::ignis::Destination;
 
 const ADVICE: &str = "install Node and Chromium, and run `npm ci` in tests/interop";
-
-fn interop(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop").join(path)
-}
 
 /// Lets the script's client in, and sends it messages of all sizes beside a clear one.
 fn hears_everything(command: &mut Command) {
@@ -25,15 +19,8 @@ fn hears_everything(command: &mut Command) {
     config.mounts[0].encryption_inbound = EncryptionInbound::Required;
     let server = TestServer::start(&config);
     command.arg(format!("ws://{}/ws", server.address())).arg("room-a");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut script = Process::start(command, ADVICE);
-    let _stdin = script.take_stdin().expect("stdin is piped");
-    let mut lines = BufReader::new(script.take_stdout().expect("stdout is piped")).lines();
-    let mut next = || -> Value {
-        let line = lines.next().expect("the script goes on").expect("a line");
-        serde_json::from_str(&line).expect("JSON")
-    };
-    assert_eq!(next(), json!({"ready": true, "answer": "Invalid message format"}));
+    let mut script = Script::start(command, ADVICE);
+    assert_eq!(script.next_line(), json!({"ready": true, "answer": "Invalid message format"}));
     let counts = server.counts();
     assert_eq!((counts.of("messages_decrypted"), counts.of("encrypted")), (2, 1));
 
@@ -43,7 +30,7 @@ fn hears_everything(command: &mut Command) {
         let data = format!("\"{}\"", "é".repeat(len));
         let text = format!(r#"{{"event":"e","data":{data}}}"#);
         server.emit(Destination::Room("room-a".into()), "e", &data);
-        assert_eq!(next(), json!({"text": text}), "{len} characters");
+        assert_eq!(script.next_line(), json!({"text": text}), "{len} characters");
         assert_eq!(clear.recv(), shardcast_tests::client::Received::Text(text));
     }
 }

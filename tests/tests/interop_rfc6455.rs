@@ -6,7 +6,6 @@
 //! `tests/interop`.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -16,6 +15,7 @@ use std::time::{Duration, Instant};
 use shardcast::config::Config;
 use shardcast_tests::bystander::Bystander;
 use shardcast_tests::process::Process;
+use shardcast_tests::script::interop;
 use shardcast_tests::server::{ECHO, TestServer, WS, one_shard, with_echo};
 
 /// How long a script may take; alone on the machine it takes some 20 s.
@@ -34,9 +34,9 @@ struct Wanted {
 
 #[test]
 fn pythons_websockets_finds_nothing_wrong() {
-    let python = interop().join(".venv/bin/python");
+    let python = interop(".venv/bin/python");
     let mut command = Command::new(python);
-    command.arg(interop().join("rfc6455/suite.py"));
+    command.arg(interop("rfc6455/suite.py"));
     // Refused upgrades in two deliveries, and the question of each member of a room whether it has joined.
     let others = &[
         ("messages_malformed", 2),
@@ -56,13 +56,9 @@ fn pythons_websockets_finds_nothing_wrong() {
 #[test]
 fn nodes_ws_finds_nothing_wrong() {
     let mut command = Command::new("node");
-    command.arg(interop().join("rfc6455/suite.mjs"));
+    command.arg(interop("rfc6455/suite.mjs"));
     let wanted = Wanted { cases: 850, violations: 430, others: &[], compressed: 0 };
     run(command, "install Node, and run `npm ci` in tests/interop", &wanted);
-}
-
-fn interop() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
 }
 
 /// Both mounts compress.

@@ -4,13 +4,12 @@
 //! Needs what `tests/run` installs: Node and `npm ci`, the virtual environment, and Chromium.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
-use shardcast_tests::process::{Process, ScratchDir};
-use shardcast_tests::server::{PATIENCE, TestServer, config};
+use shardcast_tests::process::ScratchDir;
+use shardcast_tests::script::{Script, interop};
+use shardcast_tests::server::{TestServer, config};
 use shardcast_tests::tls::{Authority, Files, Kind};
 use shardcast_wire::ignis::Destination;
 
@@ -18,22 +17,22 @@ const HOST: &str = "127.0.0.1";
 
 #[test]
 fn pythons_websockets_talks_over_tls_and_outlives_a_reload() {
-    let mut command = Command::new(interop().join(".venv/bin/python"));
-    command.arg(interop().join("tls/client.py"));
+    let mut command = Command::new(interop(".venv/bin/python"));
+    command.arg(interop("tls/client.py"));
     talk(command, Kind::Ecdsa, Trust::Root);
 }
 
 #[test]
 fn nodes_ws_talks_over_tls_and_outlives_a_reload() {
     let mut command = Command::new("node");
-    command.arg(interop().join("tls/client.mjs"));
+    command.arg(interop("tls/client.mjs"));
     talk(command, Kind::Rsa, Trust::Root);
 }
 
 #[test]
 fn chromium_talks_over_tls_and_outlives_a_reload() {
     let mut command = Command::new("node");
-    command.arg(interop().join("tls/chromium.mjs"));
+    command.arg(interop("tls/chromium.mjs"));
     talk(command, Kind::Ecdsa, Trust::Certificate);
 }
 
@@ -42,10 +41,6 @@ fn chromium_talks_over_tls_and_outlives_a_reload() {
 enum Trust {
     Root,
     Certificate,
-}
-
-fn interop() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
 }
 
 fn talk(mut command: Command, kind: Kind, trust: Trust) {
@@ -61,24 +56,20 @@ fn talk(mut command: Command, kind: Kind, trust: Trust) {
     let mut server = TestServer::start(&config);
 
     command.arg(format!("wss://{}/ws", server.tls_address())).arg(&trusted).arg("room");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut script = Process::start(&mut command, "run tests/run, which installs what the scripts need");
-    let stdin = script.take_stdin().expect("stdin is piped");
-    let mut lines = BufReader::new(script.take_stdout().expect("stdout is piped")).lines();
-    let mut next = || -> Value {
-        let line = lines.next().expect("the script goes on").expect("a line");
-        serde_json::from_str(&line).expect("JSON")
-    };
-    let ready = next();
+    let mut script = Script::start(&mut command, "run tests/run, which installs what the scripts need");
+    let ready = script.next_line();
     assert!(["TLSv1.3", "chromium"].map(Value::from).contains(&ready["ready"]), "{ready}");
     for (number, len) in [1, 20_000, 500_000].into_iter().enumerate() {
         let data = json!({"number": number, "text": "ä".repeat(len)}).to_string();
         server.emit(Destination::Room("room".into()), "e", &data);
-        assert_eq!(next(), json!({"text": format!(r#"{{"event":"e","data":{data}}}"#)}), "{len} characters");
+        assert_eq!(
+            script.next_line(),
+            json!({"text": format!(r#"{{"event":"e","data":{data}}}"#)}),
+            "{len} characters"
+        );
         files.replace(&authority.issue(kind, &[HOST]));
         server.reload(&config).expect("another certificate");
     }
-    drop(stdin);
-    assert!(script.wait(PATIENCE).success());
+    assert!(script.end().success());
     server.expect_empty("after the client");
 }

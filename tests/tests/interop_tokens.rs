@@ -3,7 +3,6 @@
 //! Needs what `tests/run` installs: the virtual environment in `tests/interop`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,14 +10,14 @@ use serde_json::{Value, json};
 use shardcast::config::{Choice, Jwks, JwtAlgorithm, JwtKey, Secret};
 use shardcast_tests::client::Client;
 use shardcast_tests::jwks::{IssuerKey, JwksServer, Manner};
+use shardcast_tests::script::interop;
 use shardcast_tests::server::{TestServer, WS, config};
 
 const ISSUER: &str = "https://pyjwt.example";
 
 fn python(arguments: &[&str], input: &str) -> Value {
-    let interop: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop");
-    let mut command = Command::new(interop.join(".venv/bin/python"));
-    command.arg(interop.join("tokens.py")).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut command = Command::new(interop(".venv/bin/python"));
+    command.arg(interop("tokens.py")).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("run tests/run, which makes tests/interop/.venv");
     child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");

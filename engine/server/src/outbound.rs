@@ -10,6 +10,7 @@ use std::error::Error;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use reqwest::ClientBuilder;
 use reqwest::redirect::{Attempt, Policy};
 pub use reqwest::{Client, Response, Url};
 
@@ -56,7 +57,8 @@ pub fn endpoint(text: &str, allow_plain: bool) -> Result<Url, UrlFault> {
     Ok(url)
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host, as a URL spells it, is this machine; a name other than `localhost` is not looked up.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -66,14 +68,16 @@ fn is_loopback(host: &str) -> bool {
 /// # Errors
 /// The system's certificates cannot be used.
 pub fn client() -> Result<Client, reqwest::Error> {
-    Client::builder()
-        .user_agent(concat!("shardcast/", env!("CARGO_PKG_VERSION")))
+    builder()
         .redirect(Policy::custom(follow))
-        .referer(false)
-        .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .build()
+}
+
+/// What the clients have in common.
+fn builder() -> ClientBuilder {
+    Client::builder().user_agent(concat!("shardcast/", env!("CARGO_PKG_VERSION"))).referer(false).no_proxy()
 }
 
 /// A redirect that is not followed is the answer, with its status.

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
@@ -23,6 +23,7 @@ use crate::auth::rules::{RoomRules, user_id};
 use crate::config::{self, Config};
 use crate::hooks::{Answer, Client, Hooks};
 use crate::status::AuthStatus;
+use crate::wall_clock::now_unix_ms;
 
 /// Patterns that may be looked at on a shard's own thread for one answer: some tens of microseconds.
 const PATTERNS_AT_ONCE_MAX: usize = 1_024;
@@ -212,11 +213,6 @@ impl Rules {
         let share = u64::from(u32::from_be_bytes([a, b, c, d]));
         expires_unix_ms - ((jitter_ms * share) >> 32)
     }
-}
-
-/// The wall clock, milliseconds since 1970.
-pub fn now_unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Hooks for Policy {

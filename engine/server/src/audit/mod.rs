@@ -12,13 +12,14 @@ mod writer;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use shardcast_shard::MountId;
 
 pub use crate::config::AuditEvent as Kind;
 use crate::config::{self, Config};
+use crate::wall_clock::now_unix_ms;
 pub use event::{Event, Kicked, Rooms, User, Who};
 use writer::{Sink, Writer};
 
@@ -185,7 +186,7 @@ impl Audit {
         let by_stranger = is_by_strangers(kind);
         let room = if by_stranger { shared.strangers_max } else { shared.queue_max };
         if shared.queue.len() < room {
-            let record = Record { unix_ms: unix_ms(), event: event(), by_stranger };
+            let record = Record { unix_ms: now_unix_ms(), event: event(), by_stranger };
             if shared.queue.try_send(record).is_ok() {
                 return;
             }
@@ -246,11 +247,6 @@ impl Audit {
     pub fn is_required(&self) -> bool {
         self.0.as_ref().is_some_and(|shared| shared.required)
     }
-}
-
-/// The time of day, ms since 1970.
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
 }
 
 fn bit(kind: Kind) -> u32 {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select};
 
 use super::event::Event;
-use super::{AuditCounters, AuditError, Command, Record, line, unix_ms};
+use super::{AuditCounters, AuditError, Command, Record, line};
+use crate::wall_clock::now_unix_ms;
 
 /// Owner writes, group reads, nobody else does either.
 const MODE: u32 = 0o640;
@@ -190,7 +191,7 @@ impl Writer {
         self.lost_due = Instant::now() + LOST_INTERVAL;
         let mut text = Vec::new();
         let event = Event::Lost { count, queue, rate, write };
-        line::append(&mut text, unix_ms(), &self.instance, &event);
+        line::append(&mut text, now_unix_ms(), &self.instance, &event);
         // One that does not go out is written again with what has been lost until then.
         if self.put(&text) == 0 {
             self.told = now;

@@ -18,8 +18,8 @@ use super::key::Key;
 use crate::config::secret::mask_url;
 use crate::config::{Config, Jwks};
 use crate::outbound::{self, BodyError, Client, Url, UrlFault};
-use crate::policy::now_unix_ms;
 use crate::status::{AuthStatus, JwksStatus};
+use crate::wall_clock::now_unix_ms;
 
 /// Longest set that is read, in bytes: a hundred RSA keys with their certificates.
 const SET_BYTES_MAX: usize = 256 << 10;

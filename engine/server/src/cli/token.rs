@@ -22,7 +22,7 @@ use crate::auth::signing::{self, SigningError, SigningKey};
 use crate::config::codec::{Codec, Name, Span};
 use crate::config::raw::Raw;
 use crate::config::{Choice, Config, JwtAlgorithm, Loaded, SecretEncoding};
-use crate::policy::now_unix_ms;
+use crate::wall_clock::now_unix_ms;
 
 /// What `token` does, for its help.
 pub(super) const LONG_ABOUT: &str = "\

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
@@ -14,6 +14,7 @@ use super::terminal::print;
 use crate::config::Config;
 use crate::hooks::Client;
 use crate::outbound::post::{Failure, OutboundError, Reply};
+use crate::wall_clock::now_unix_ms;
 use crate::webhooks::body::{self, BadAnswer};
 use crate::webhooks::figures::EventKind;
 use crate::webhooks::link::{Terms, new_id};
@@ -108,8 +109,7 @@ impl TestWebhookError {
 pub fn run(args: TestWebhookArgs, config: &Config) -> Result<(), TestWebhookError> {
     let url = config.webhooks.url.clone().filter(|_| !config.webhooks.secret.is_empty());
     let url = url.ok_or(TestWebhookError::Unset)?;
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    let id = new_id();
+    let (id, unix_ms) = (new_id(), now_unix_ms());
     let request =
         request(&args.what, &id, unix_ms, config.mounts.first().map_or("/ws", |mount| &mount.path))?;
     print(&format!("POST {url}\nwebhook-id: {id}\n{request}\n\n"))?;

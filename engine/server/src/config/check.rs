@@ -334,13 +334,13 @@ fn check_listeners(config: &Config, findings: &mut Findings) {
             findings.refuse(Server::NAME, 0, "tls_listen", Rule::TlsShared(*address));
         }
     }
-    for address in listen.iter().chain(tls_listen) {
+    for address in config.server.client_addresses() {
         if config.auth.dev && !config.auth.insecure && !address.ip().is_loopback() {
             findings.refuse(Auth::NAME, 0, "dev", Rule::DevExposed(*address));
         }
     }
     if let Some(admin) = config.admin.listen {
-        if listen.iter().chain(tls_listen).any(|address| overlap(address, &admin)) {
+        if config.server.client_addresses().any(|address| overlap(address, &admin)) {
             findings.refuse(Admin::NAME, 0, "listen", Rule::ListenShared(admin));
         }
         if !admin.ip().is_loopback() {
@@ -364,8 +364,7 @@ fn check_proxies(config: &Config, findings: &mut Findings) {
 }
 
 fn check_origins(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
-    let Server { listen, tls_listen, .. } = &config.server;
-    let exposed = listen.iter().chain(tls_listen).find(|address| !address.ip().is_loopback());
+    let exposed = config.server.client_addresses().find(|address| !address.ip().is_loopback());
     if let Some(address) = exposed.filter(|_| mount.origins.is_empty()) {
         findings.advise(Mount::NAME, index, "origins", Advice::OriginsOpen(*address));
     }

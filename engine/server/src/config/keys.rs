@@ -620,6 +620,13 @@ impl Jwt {
     }
 }
 
+impl Server {
+    /// Every address that clients connect to, with TLS and without.
+    pub fn client_addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.listen.iter().chain(&self.tls_listen)
+    }
+}
+
 impl Mount {
     /// The defaults of a mount that speaks `dialect`.
     pub fn for_dialect(dialect: Dialect) -> Self {

@@ -1,7 +1,6 @@
 //! Checks of what strangers could reach or read: dev mode, keys, listeners, secrets, this process' privileges.
 
 use std::fs;
-use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use super::{Finding, Status};
 use crate::config::key::KeyPath;
 use crate::config::keys::SECTIONS;
 use crate::config::{Config, Effect, Loaded, Origin, RoomPattern, Rule, RuleAction};
+use crate::outbound;
 
 /// A key shorter than this many bytes can be guessed.
 const KEY_BYTES_MIN: usize = 16;
@@ -35,8 +35,7 @@ pub(super) fn findings(system: &System, config: &Config, loaded: Option<&Loaded>
 
 fn dev_mode(config: &Config) -> Finding {
     const CHECK: &str = "dev mode";
-    let mut addresses = config.server.listen.iter().chain(&config.server.tls_listen);
-    let exposed = addresses.find(|address| !address.ip().is_loopback());
+    let exposed = config.server.client_addresses().find(|address| !address.ip().is_loopback());
     match (config.auth.dev, exposed) {
         (false, _) if config.auth.insecure => {
             let advice = "remove auth.insecure: with it a later dev = true would open the server to everyone";
@@ -172,7 +171,7 @@ fn redis(config: &Config) -> Option<Finding> {
     const CHECK: &str = "redis access";
     let info = config.redis.url.as_ref()?.expose().into_connection_info().ok()?;
     let remote = match info.addr() {
-        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => !is_this_machine(host),
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => !outbound::is_loopback(host),
         _ => false,
     };
     let password = info.redis_settings().password().is_some();
@@ -184,11 +183,6 @@ fn redis(config: &Config) -> Option<Finding> {
     let advice = "give Redis a password or an ACL user (requirepass, ACL SETUSER) and put it into SHARDCAST_REDIS_URL: \
                   whoever reaches it can publish to every client";
     Some(Finding::judge(CHECK, !remote || password, found.to_owned(), advice))
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn user(system: &System) -> Option<Finding> {

@@ -1,8 +1,10 @@
 //! Where the time comes from that a shard is told.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use shardcast_shard::Now;
+
+use crate::wall_clock::now_unix_ms;
 
 /// Milliseconds since the shard's start, and the time of day.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +18,7 @@ impl Clock {
     }
 
     pub(super) fn now(self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Now { ms: self.origin.elapsed().as_millis() as u64, unix_ms: unix.as_millis() as u64 }
+        Now { ms: self.origin.elapsed().as_millis() as u64, unix_ms: now_unix_ms() }
     }
 
     /// The instant of a time of this clock.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -254,6 +255,7 @@ impl Core {
             let Some(Socket { fd, tls, is_dear, .. }) = socket_of(&self.sockets, ready.id) else {
                 return true;
             };
+            let has_tls = tls.is_some();
             let is_dear = *is_dear || self.shard.may_inflate(ready.id);
             let read_len = if is_dear { DEAR_READ_LEN } else { SCRATCH_LEN };
             let room = match tls {
@@ -268,7 +270,7 @@ impl Core {
                 libc::recv(fd.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
             };
             if received > 0 {
-                let next = self.take_in(now, ready.id, received as usize);
+                let next = self.take_in(now, ready.id, received as usize, has_tls);
                 if next == Next::Stop {
                     return true;
                 }
@@ -298,31 +300,30 @@ impl Core {
     }
 
     /// Feeds received bytes to the shard, out of their records if the connection has TLS.
-    fn take_in(&mut self, now: Now, id: ConnId, received: usize) -> Next {
-        let has_tls = socket_of(&self.sockets, id).is_some_and(|socket| socket.tls.is_some());
-        if !has_tls {
-            self.feed(now, id, received);
-            return Next::Read;
+    fn take_in(&mut self, now: Now, id: ConnId, received: usize, has_tls: bool) -> Next {
+        let mut fresh = 0..received;
+        if self.shard.awaits_proxy_header(id) {
+            fresh.start = self.shard.handle_proxy_header(now, id, &self.scratch[..received]);
+            self.run_effects();
+            if fresh.is_empty() {
+                return Next::Read;
+            }
+            if has_tls {
+                let behind = &self.scratch[fresh.clone()];
+                self.secure.room(&[], behind.len()).copy_from_slice(behind);
+            }
         }
-        if !self.shard.awaits_proxy_header(id) {
-            return self.open(now, id, received);
+        if has_tls {
+            return self.open(now, id, fresh.len());
         }
-        let used = self.shard.handle_proxy_header(now, id, &self.scratch[..received]);
-        self.run_effects();
-        let behind = &self.scratch[used..received];
-        self.secure.room(&[], behind.len()).copy_from_slice(behind);
-        if used == received { Next::Read } else { self.open(now, id, received - used) }
+        self.feed(now, id, fresh);
+        Next::Read
     }
 
     /// Feeds received bytes to the shard, putting each question as it is raised.
-    pub(super) fn feed(&mut self, now: Now, id: ConnId, len: usize) {
-        let mut used = 0;
-        if self.shard.awaits_proxy_header(id) {
-            used = self.shard.handle_proxy_header(now, id, &self.scratch[..len]);
-            self.run_effects();
-        }
-        while used < len {
-            used += self.shard.handle_bytes(now, id, &mut self.scratch[used..len]);
+    pub(super) fn feed(&mut self, now: Now, id: ConnId, mut fresh: Range<usize>) {
+        while !fresh.is_empty() {
+            fresh.start += self.shard.handle_bytes(now, id, &mut self.scratch[fresh.clone()]);
             self.run_effects();
         }
     }
@@ -473,7 +474,7 @@ impl Core {
     }
 
     fn socket_mut(&mut self, id: ConnId) -> Option<&mut Socket> {
-        self.sockets.get_mut(id.slot as usize)?.as_mut().filter(|socket| socket.id == id)
+        socket_of_mut(&mut self.sockets, id)
     }
 
     fn fd(&self, id: ConnId) -> Option<RawFd> {

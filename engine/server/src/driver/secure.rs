@@ -110,7 +110,7 @@ impl Core {
             let kept = match opened {
                 Ok(Opened::Plain(len)) => {
                     plaintext += len;
-                    self.feed(now, id, len);
+                    self.feed(now, id, 0..len);
                     continue;
                 }
                 Ok(Opened::Starved) => conn.keep(self.secure.take_rest()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{Client, RequestBuilder, StatusCode, Url, redirect};
 
-use super::{BodyError, body, cause};
+use super::{BodyError, body, builder, cause};
 
 /// Below the 5 s after which node closes idle connections, so that a request seldom meets a connection that is being
 /// closed.
@@ -75,11 +75,8 @@ impl Outbound {
     /// # Errors
     /// When this machine has no certificates of authorities.
     pub fn new(https: bool, idle_max: usize) -> Result<Self, OutboundError> {
-        let builder = Client::builder()
-            .user_agent(concat!("shardcast/", env!("CARGO_PKG_VERSION")))
+        let builder = builder()
             .redirect(redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
             .http1_only()
             .http1_max_headers(HEADERS_MAX)
             .https_only(https)

@@ -7,7 +7,6 @@
 //! Must never block a caller, keep a message for later, or pass on a text of the server (it may quote a password).
 //! Without Redis the process goes on delivering to its own clients.
 
-pub(crate) mod backoff;
 mod canary;
 mod inbound;
 mod link;
@@ -27,12 +26,12 @@ use shardcast_shard::MountId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use self::backoff::Backoff;
 pub use self::inbound::Inbound;
 use self::link::Link;
 use self::publisher::{Outgoing, Publisher};
 use self::subscriber::Subscriber;
 pub use self::trouble::{Code, Trouble};
+use crate::backoff::Backoff;
 use crate::config::{self, RedisUrl};
 use crate::router::Router;
 use crate::status::Status;
@@ -211,16 +210,6 @@ async fn run(publisher: Publisher, subscriber: Subscriber, mut stop: watch::Rece
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that whoever could stop us is gone, which is a stop too.
     drop(stop.wait_for(|stop| *stop).await);
-}
-
-/// Waits before the next attempt to connect.
-async fn pause(backoff: &mut Backoff) {
-    let mut random = [0; 4];
-    if getrandom::fill(&mut random).is_err() {
-        // Without randomness there is no jitter, which is no reason to give up.
-        random = [u8::MAX; 4];
-    }
-    tokio::time::sleep(backoff.pause(u32::from_ne_bytes(random))).await;
 }
 
 #[cfg(test)]

@@ -16,10 +16,10 @@ use ::redis::{AsyncConnectionConfig, Client, Pipeline, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::backoff::Backoff;
 use super::link::{Half, Link};
 use super::trouble::{Trouble, is_lone_replica};
-use super::{CONNECT_TIMEOUT, pause, stopped};
+use super::{CONNECT_TIMEOUT, stopped};
+use crate::backoff::Backoff;
 
 /// Messages of one pipeline.
 const PIPELINE_MESSAGES_MAX: usize = 512;
@@ -82,7 +82,7 @@ impl Publisher {
             self.discard_queue();
             tokio::select! {
                 () = stopped(&mut self.stop) => break,
-                () = pause(&mut self.backoff) => {}
+                () = self.backoff.wait() => {}
             }
         }
         self.link.stop_accepting();

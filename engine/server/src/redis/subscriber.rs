@@ -20,12 +20,12 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::backoff::Backoff;
 use super::canary::Silence;
 use super::inbound::Inbound;
 use super::link::{Half, Link};
 use super::trouble::Trouble;
-use super::{CONNECT_TIMEOUT, pause, stopped};
+use super::{CONNECT_TIMEOUT, stopped};
+use crate::backoff::Backoff;
 use crate::router::{Batch, Router};
 
 /// How long a stop may take to say goodbye.
@@ -64,7 +64,7 @@ impl Subscriber {
             self.link.down(Half::Subscriber, trouble);
             tokio::select! {
                 () = stopped(&mut self.stop) => return,
-                () = pause(&mut self.backoff) => {}
+                () = self.backoff.wait() => {}
             }
         }
     }

@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -20,6 +19,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
 use crate::config::{Config, Tls, TlsVersion};
+use crate::wall_clock::now_unix_ms;
 
 /// The longest file that is read, bytes: chains are some kilobytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -247,7 +247,7 @@ pub fn tickets() -> Result<Arc<dyn ProducesTickets>, MaterialError> {
 
 /// The time, seconds since 1970.
 pub fn unix_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+    (now_unix_ms() / 1_000) as i64
 }
 
 fn load_pair(

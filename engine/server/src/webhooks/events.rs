@@ -17,8 +17,8 @@ use super::body;
 use super::figures::{EventKind, Figures, Outcome, Told};
 use super::gate::Gate;
 use super::link::{Link, new_id};
-use crate::policy::now_unix_ms;
-use crate::redis::backoff::Backoff;
+use crate::backoff::Backoff;
+use crate::wall_clock::now_unix_ms;
 
 /// Requests with events at once.
 pub(super) const LANES: usize = 4;
@@ -175,7 +175,7 @@ impl Lane {
                     if failed > self.link.terms().retries {
                         return Told::GaveUp;
                     }
-                    tokio::time::sleep(backoff.pause(random())).await;
+                    backoff.wait().await;
                 }
             }
         }
@@ -201,10 +201,4 @@ impl Lane {
         }
         tried
     }
-}
-
-fn random() -> u32 {
-    let mut bytes = [0; 4];
-    getrandom::fill(&mut bytes).expect("the kernel has random bytes");
-    u32::from_ne_bytes(bytes)
 }

@@ -8,7 +8,7 @@ use super::breaker::Thresholds;
 use super::sign::Keys;
 use crate::config::{self, HttpUrl};
 use crate::outbound::post::{Bounds, Failure, Outbound, OutboundError, Reply};
-use crate::policy::now_unix_ms;
+use crate::wall_clock::now_unix_ms;
 
 /// What a reload can change.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt to connect.
+//! How long to wait before the next attempt.
 
 use std::time::Duration;
 
@@ -25,6 +25,13 @@ impl Backoff {
         self.full = (full * 2).min(self.full_max);
         let half = full / 2;
         half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+
+    /// Waits for the next pause.
+    pub(crate) async fn wait(&mut self) {
+        // Without randomness there is no jitter, which is no reason to give up.
+        let random = getrandom::u32().unwrap_or(u32::MAX);
+        tokio::time::sleep(self.pause(random)).await;
     }
 
     /// A connection ended after `lived`. Starts over if that was long enough for it to have been a good one; one that
