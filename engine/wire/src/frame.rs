@@ -146,6 +146,20 @@ pub fn text(payload: &str) -> Vec<u8> {
     encode(OpCode::Text, payload.as_bytes())
 }
 
+/// A final, unmasked text frame with a length of one byte (RFC 6455 §5.2).
+pub(crate) const fn short_text_frame<const N: usize>(payload: &str) -> [u8; N] {
+    assert!(payload.len() < 126 && N == payload.len() + 2, "the length needs more than one byte");
+    let mut frame = [0; N];
+    frame[0] = 0x81;
+    frame[1] = payload.len() as u8;
+    let mut at = 0;
+    while at < payload.len() {
+        frame[at + 2] = payload.as_bytes()[at];
+        at += 1;
+    }
+    frame
+}
+
 /// A close frame of the server; without a code its payload is empty and `reason` is not sent.
 ///
 /// A reason beyond [`CLOSE_REASON_BYTES_MAX`] is cut at a character.

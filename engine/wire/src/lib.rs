@@ -4,7 +4,7 @@
 //!   [`deflate`] permessage-deflate; [`close`] every close code we send; [`http`] request heads and the upgrade; [`date`] the two date texts.
 //! - [`origin`] which pages may connect; [`forwarded`] and [`proxy`] for whom a proxy connects.
 //! - [`json`] a validating scanner that yields spans, so that `data` is spliced and never re-serialised.
-//! - One module a dialect: [`ignis`].
+//! - One module a dialect: [`ignis`], [`topic`].
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
@@ -19,3 +19,4 @@ pub mod json;
 pub mod message;
 pub mod origin;
 pub mod proxy;
+pub mod topic;

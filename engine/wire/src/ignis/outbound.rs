@@ -2,7 +2,7 @@
 //!
 //! A frame is made once and shared by all who get it. The JSON of `data` is spliced in as its writer wrote it.
 
-use crate::frame::{self, OpCode};
+use crate::frame::{self, OpCode, short_text_frame};
 
 use super::encryption::Agreement;
 use super::ids::{ClientId, UserId};
@@ -68,20 +68,6 @@ error_texts! {
     EncryptionHandshakeFailed => "Encryption handshake failed",
     RateLimitExceeded => "Rate limit exceeded",
     TooManyConnections => "Too many connections",
-}
-
-/// A final, unmasked text frame with a length of one byte (RFC 6455 §5.2).
-const fn short_text_frame<const N: usize>(payload: &str) -> [u8; N] {
-    assert!(payload.len() < 126 && N == payload.len() + 2, "the length needs more than one byte");
-    let mut frame = [0; N];
-    frame[0] = 0x81;
-    frame[1] = payload.len() as u8;
-    let mut at = 0;
-    while at < payload.len() {
-        frame[at + 2] = payload.as_bytes()[at];
-        at += 1;
-    }
-    frame
 }
 
 /// The frame of an event: `{"event":<event_json>,"data":<data>}`, without the key when `data` is `None`.
