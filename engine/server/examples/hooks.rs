@@ -100,7 +100,7 @@ impl Hooks for Chat {
                 Some(session) => AuthOutcome::Accepted(Identity {
                     user: Some(UserId::from_text(session.user)),
                     context: Some(Arc::new(session)),
-                    expires_unix_ms: None,
+                    ..Identity::default()
                 }),
                 None => AuthOutcome::Refused(RefusalReason::CredentialsUnknown),
             }

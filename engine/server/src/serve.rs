@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::application::Application;
 use crate::audit;
-use crate::config::{Config, Dialect, Loaded};
+use crate::config::{Choice, Config, Dialect, Loaded};
 use crate::driver::files;
 use crate::logs::{self, Logs};
 use crate::outbound::post::OutboundError;
@@ -173,10 +173,7 @@ fn announce(server: &Server, config: &Config) {
     let plain = server.addresses().first().map(|address| ("ws", address));
     let secure = server.tls_addresses().first().map(|address| ("wss", address));
     for mount in &config.mounts {
-        let name = match mount.dialect {
-            Dialect::Ignis => "ignis",
-            Dialect::Echo => "echo",
-        };
+        let name = mount.dialect.name();
         for (scheme, address) in plain.iter().chain(&secure) {
             tracing::info!("{name} on {scheme}://{address}{}", mount.path);
         }

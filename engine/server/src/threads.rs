@@ -34,10 +34,11 @@ use std::time::{Duration, Instant};
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
 use shardcast_shard::sealing::SEALED_BYTES_PER_TURN;
 use shardcast_shard::{
-    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId, ShardConfig,
-    ShardId, SlowConsumer,
+    CloseCodes, Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mail, Mount, MountId,
+    ShardConfig, ShardId, SlowConsumer, TopicSettings,
 };
 use shardcast_wire::origin::Origins;
+use shardcast_wire::topic::ChannelPrefix;
 use shardcast_wire::{http, message};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -470,7 +471,7 @@ fn shard_config(config: &Config, machine: &Machine, shards: usize, hooks: &dyn H
         addresses: addresses(config),
         counts_addresses: limits.connections_per_address_max.is_some(),
         rates: rates(&config.rates),
-        mounts: config.mounts.iter().map(|m| mount(m, hooks)).collect(),
+        mounts: config.mounts.iter().map(|m| mount(config, m, hooks)).collect(),
     }
 }
 
@@ -518,10 +519,25 @@ fn encryption(mount: &config::Mount) -> Encryption {
     }
 }
 
-fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
+fn mount(config: &Config, mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
     let ms = |duration: Duration| duration.as_millis() as u64;
     let dialect = match mount.dialect {
         config::Dialect::Echo => Dialect::Echo,
+        config::Dialect::Topic => Dialect::Topic(TopicSettings {
+            auth_timeout_ms: ms(mount.auth_timeout),
+            ping_interval_ms: ms(mount.ping_interval),
+            starts_authenticated: config.auth.dev || config.auth.anonymous,
+            auth_failures_max: u8::try_from(mount.auth_failures_max).unwrap_or(u8::MAX),
+            topic_bytes_max: mount.topic_bytes_max,
+            reserved_prefixes: mount.reserved_channels.iter().map(|text| Arc::from(text.as_str())).collect(),
+            // What is wrong with it was found by the check of the configuration.
+            prefix: ChannelPrefix::parse(&mount.channel_prefix).unwrap_or_default(),
+            requests_waiting_max: mount.requests_waiting_max,
+            close_codes: match mount.close_codes {
+                config::CloseCodes::Compat => CloseCodes::Compat,
+                config::CloseCodes::Explicit => CloseCodes::Explicit,
+            },
+        }),
         config::Dialect::Ignis => Dialect::Ignis(IgnisSettings {
             default_rooms: mount.default_rooms.iter().map(|room| Arc::from(room.as_str())).collect(),
             auth_timeout_ms: ms(mount.auth_timeout),
@@ -545,6 +561,7 @@ fn mount(mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
         outbox_messages_max: u32::try_from(mount.outbox_messages_max).unwrap_or(u32::MAX),
         slow_consumer: match mount.slow_consumer {
             config::SlowConsumer::DropNewest => SlowConsumer::DropNewest,
+            config::SlowConsumer::DropOldest => SlowConsumer::DropOldest,
             config::SlowConsumer::Disconnect => SlowConsumer::Disconnect,
         },
         idle_timeout_ms: mount.idle_timeout.map_or(0, ms),

@@ -67,7 +67,7 @@ fn next_deadline(conn: &Conn, config: &ShardConfig, sweep_origin_ms: u64) -> Opt
         Phase::Gone => None,
         Phase::Open => {
             let auth = match (&mount.dialect, conn.auth) {
-                (Dialect::Echo, _) => None,
+                (Dialect::Echo | Dialect::Topic(_), _) => None,
                 (Dialect::Ignis(s), Auth::Unauthorized) => {
                     Some((conn.since_ms + s.auth_timeout_ms, Due::Auth))
                 }

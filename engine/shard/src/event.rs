@@ -168,6 +168,8 @@ pub struct Identity {
     pub user: Option<UserId>,
     /// Whatever the hooks want back with each later question.
     pub context: Option<Arc<dyn Any + Send + Sync>>,
+    /// The tenant it belongs to, for names that tell tenants apart.
+    pub tenant: Option<Arc<str>>,
     /// When it ends to be who it is, ms since 1970; then the connection is closed. Compared with the wall clock
     /// once, at authentication, so that a clock that is set later closes nobody.
     pub expires_unix_ms: Option<u64>,
@@ -239,11 +241,31 @@ pub enum Verdict {
         /// May differ from what was asked for.
         rooms: Vec<String>,
     },
+    /// To [`Effect::Listen`].
+    Listening {
+        /// Who waits.
+        conn: ConnId,
+        /// The room.
+        room: Arc<str>,
+        /// What came out.
+        outcome: Listening,
+    },
     /// The hook for [`Question::Connected`] refused after the fact: the client is told and closed.
     ConnectedFailed {
         /// Which one.
         conn: ConnId,
     },
+}
+
+/// Whether messages of other instances reach a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// They do from here on.
+    Confirmed,
+    /// Only those of this process do: there is no Redis, or it is away and asked once it is back.
+    LocalOnly,
+    /// The room is not listened to: there are too many, or Redis refuses it.
+    Refused,
 }
 
 /// The end of an authentication.
@@ -359,6 +381,19 @@ pub enum Effect {
     RoomUp(MountId, Arc<str>),
     /// Last member of the room on this shard is gone.
     RoomDown(MountId, Arc<str>),
+    /// Somebody is about to join a room, once messages of other instances reach it: see to that, then hand in
+    /// [`Verdict::Listening`]. It must be listened to until as many [`Effect::Unlisten`] came, and as long as the room is
+    /// up.
+    Listen {
+        /// Who waits.
+        conn: ConnId,
+        /// Where the room lives.
+        mount: MountId,
+        /// Its name.
+        room: Arc<str>,
+    },
+    /// One [`Effect::Listen`] is settled: its connection joined the room, or will not.
+    Unlisten(MountId, Arc<str>),
     /// First open connection of the mount on this shard that agreed on permessage-deflate.
     DeflateUp(MountId),
     /// The last such connection is gone.

@@ -107,6 +107,7 @@ pub(crate) fn handle_verdict(shard: &mut Shard, now: Now, verdict: Verdict) {
                 }
             }
         }
+        Verdict::Listening { .. } => {}
         Verdict::ConnectedFailed { conn: id } => {
             if shard.conns.get(id).is_some_and(Conn::is_client) {
                 send_error(shard, id, ErrorText::AuthenticationError);
@@ -119,7 +120,7 @@ pub(crate) fn handle_verdict(shard: &mut Shard, now: Now, verdict: Verdict) {
 fn settings<'a>(shard: &'a Shard, conn: &Conn) -> &'a IgnisSettings {
     match &shard.mount(conn.mount).dialect {
         Dialect::Ignis(settings) => settings,
-        Dialect::Echo => unreachable!("an echo connection has no Ignis messages"),
+        Dialect::Echo | Dialect::Topic(_) => unreachable!("it speaks no Ignis"),
     }
 }
 

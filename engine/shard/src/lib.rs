@@ -36,15 +36,17 @@ pub mod rooms;
 pub mod sealing;
 mod shard;
 pub mod timers;
+mod topic;
 mod users;
 
 pub use counters::Counters;
 pub use event::{
-    Ask, ClientView, Effect, Forms, HangUp, Identity, Mail, Now, Query, QueryReply, Question, RefusalReason,
-    Verdict,
+    Ask, ClientView, Effect, Forms, HangUp, Identity, Listening, Mail, Now, Query, QueryReply, Question,
+    RefusalReason, Verdict,
 };
 pub use ids::{ClientRef, ConnId, MountId, ShardId};
 pub use limits::{
-    Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mount, ShardConfig, SlowConsumer,
+    CloseCodes, Dialect, Encryption, EncryptionMode, IgnisSettings, InboundEncryption, Mount, ShardConfig,
+    SlowConsumer, TopicSettings,
 };
 pub use shard::Shard;

@@ -7,6 +7,7 @@ use shardcast_wire::http::HeadLimits;
 use shardcast_wire::ignis::encryption;
 use shardcast_wire::message;
 use shardcast_wire::origin::Origins;
+use shardcast_wire::topic::ChannelPrefix;
 
 use crate::address::Addresses;
 use crate::ids::ShardId;
@@ -81,6 +82,8 @@ pub struct Mount {
 pub enum SlowConsumer {
     /// Refuse the new message, keep the queue: the client sees a gap-free prefix.
     DropNewest,
+    /// Refuse the oldest messages that wait and are not begun, to make room: the client sees the latest.
+    DropOldest,
     /// End the connection, without a close frame, as Ignis does.
     Disconnect,
 }
@@ -92,6 +95,40 @@ pub enum Dialect {
     Echo,
     /// Ignis 0.0.7.
     Ignis(IgnisSettings),
+    /// topic-session.
+    Topic(TopicSettings),
+}
+
+/// What the topic dialect can be told.
+#[derive(Clone, Debug)]
+pub struct TopicSettings {
+    /// From open, or from the loss of authentication, to a good token.
+    pub auth_timeout_ms: u64,
+    /// Between two pings to an authenticated client.
+    pub ping_interval_ms: u64,
+    /// Whether a client is asked about without a token as soon as it is open: where everyone is let in.
+    pub starts_authenticated: bool,
+    /// Refused tokens of one connection; one more ends it.
+    pub auth_failures_max: u8,
+    /// Longest name of a topic, bytes.
+    pub topic_bytes_max: usize,
+    /// Channels that begin so are nobody's topic.
+    pub reserved_prefixes: Arc<[Arc<str>]>,
+    /// From topics to channels, which are the names of rooms.
+    pub prefix: ChannelPrefix,
+    /// Requests of one connection that may wait for an answer; one more ends it.
+    pub requests_waiting_max: usize,
+    /// What stands in the server's close frames.
+    pub close_codes: CloseCodes,
+}
+
+/// What the close frames of a server say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCodes {
+    /// Nothing, as the reference does.
+    Compat,
+    /// Code and reason.
+    Explicit,
 }
 
 /// What the Ignis dialect can be told.

@@ -23,7 +23,7 @@ use crate::rates::{Amount, Charge, RateTables};
 use crate::rooms::{Room, Rooms};
 use crate::timers::{UNARMED, Wheel};
 use crate::users::Users;
-use crate::{echo, handshake, ignis};
+use crate::{echo, handshake, ignis, topic};
 
 /// Timer entries one turn looks at; the rest waits for the next turn, so that a hundred thousand deadlines
 /// at once do not stall deliveries.
@@ -338,11 +338,10 @@ impl Shard {
             }
             Some(message @ (Inbound::Text(_) | Inbound::Binary(_))) => {
                 self.counters.messages_received += 1;
-                let is_echo = matches!(mount.dialect, Dialect::Echo);
-                if is_echo {
-                    echo::handle_message(self, now, id, message);
-                } else {
-                    ignis::handle_message(self, now, id, message);
+                match mount.dialect {
+                    Dialect::Echo => echo::handle_message(self, now, id, message),
+                    Dialect::Ignis(_) => ignis::handle_message(self, now, id, message),
+                    Dialect::Topic(_) => topic::handle_message(self, now, id, message),
                 }
             }
         }

@@ -206,7 +206,7 @@ impl Hooks for FixturePolicy {
 
 fn accepted(user: Option<UserId>, with_metadata: bool) -> AuthOutcome {
     let context = with_metadata.then(|| Arc::new(json!({"role": "tester"})) as _);
-    AuthOutcome::Accepted(Identity { user, context, expires_unix_ms: None })
+    AuthOutcome::Accepted(Identity { user, context, ..Identity::default() })
 }
 
 fn parsed(text: &str) -> Value {

@@ -369,7 +369,7 @@ impl Model {
     fn settings(&self, conn: usize) -> Option<&shardcast_shard::IgnisSettings> {
         match &self.config.mounts[self.conns[conn].mount].dialect {
             Dialect::Ignis(settings) => Some(settings),
-            Dialect::Echo => None,
+            Dialect::Echo | Dialect::Topic(_) => None,
         }
     }
 

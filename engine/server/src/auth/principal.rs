@@ -33,6 +33,7 @@ impl Principal {
         Identity {
             user: self.user.clone(),
             context: Some(self.clone()),
+            tenant: self.tenant.as_deref().map(Arc::from),
             expires_unix_ms: self.expires_unix_ms,
         }
     }

@@ -18,9 +18,10 @@ use super::key::{Key, Rows, Section};
 use super::traffic::{Network, Origin, Per, Rate};
 use super::url::Web;
 use super::{
-    AuditEvent, Auto, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, HttpUrl, IoDriver,
-    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate, RuleAction,
-    Secret, SecretEncoding, SlowConsumer, TlsVersion, UserId, WebhookHook,
+    AuditEvent, Auto, BinaryMode, ClaimCondition, CloseCodes, Dialect, Effect, Encryption, EncryptionInbound,
+    HttpUrl, IoDriver, JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RedisUrl, RoomPattern, RoomTemplate,
+    RuleAction, Secret, SecretEncoding, SlowConsumer, SnapshotMode, Subscribe, TlsVersion, UserId,
+    WebhookHook,
 };
 
 const KIB: usize = 1 << 10;
@@ -289,6 +290,19 @@ settings! {
         publish_queue_max: usize as Count [1..=16_777_216] = 65_536;
         /// Longest pause between attempts to reconnect; pauses double up to it, with jitter.
         reconnect_delay_max: Duration as Span [millis(100)..=secs(300)] = secs(5);
+        /// How messages to rooms of Ignis are heard. `"exact"` makes Redis send an instance only what its clients are to
+        /// get, at the cost of a subscription for each room and client; a message that is published while a room's first
+        /// member joins may be missed. Messages to one client or user always come by pattern. Topics of the topic dialect
+        /// are always heard by name.
+        subscribe: Subscribe as Name<Subscribe> = Subscribe::Patterns;
+        /// Names in one SUBSCRIBE or UNSUBSCRIBE.
+        subscribe_batch: usize as Count [1..=65_536] = 512;
+        /// Channels that may be subscribed by name; a topic that would make one more is refused, a room is heard on this
+        /// instance only. Both are counted.
+        channels_max: usize as Count [1..=16_777_216] = 1_000_000;
+        /// How long a channel stays subscribed after the last client left it, so that clients who come and go do not
+        /// make Redis work.
+        unsubscribe_linger: Duration as Span [millis(0)..=secs(300)] = secs(2);
         /// How often a canary goes out through Redis and must come back for readiness to stay green.
         canary_interval: Duration as Span [millis(100)..=secs(300)] = secs(5);
     }
@@ -574,8 +588,31 @@ settings! {
         origins: Vec<OriginPattern> as List<Origin> = Vec::new();
         /// Whether a request without `Origin` is answered 403, too. Browsers always send one, other clients seldom.
         origin_required: bool as Switch = false;
+        /// Whether a client may join a room that no rule and no token speaks of; topics are rooms.
+        unlisted_rooms: Effect as Name<Effect> = Effect::Deny;
         /// Rooms that every client joins when it has authenticated, in this order.
         default_rooms: Vec<String> as List<Text> = vec!["ws-default".to_owned(), "ws-notification".to_owned()];
+        /// topic: what stands before a topic in the name of its Redis channel. `{tenant}` in it is the client's tenant, as
+        /// in `"t:{tenant}:"`; clients without one then have no topics.
+        channel_prefix: String as Text = String::new();
+        /// topic: channels that begin so are nobody's topic; who asks for one is closed.
+        reserved_channels: Vec<String> as List<Text> = Vec::new();
+        /// topic: longest name of a topic, bytes.
+        topic_bytes_max: usize as Bytes [1..=4 * KIB] = 200;
+        /// topic: what payloads become that are JSON.
+        snapshot_mode: SnapshotMode as Name<SnapshotMode> = SnapshotMode::Json;
+        /// topic: what payloads become that are not UTF-8.
+        binary_mode: BinaryMode as Name<BinaryMode> = BinaryMode::Base64;
+        /// topic: longest payload of a Redis message; longer ones are dropped and counted.
+        snapshot_bytes_max: usize as Bytes [1..=GIB] = MIB;
+        /// topic: refused tokens of one connection; one more closes it.
+        auth_failures_max: usize as Count [1..=255] = 5;
+        /// topic: requests of one connection that may wait for their answers; one more closes it.
+        requests_waiting_max: usize as Count [1..=65_536] = 1_024;
+        /// topic: how often an authenticated client is pinged.
+        ping_interval: Duration as Span [millis(10)..=secs(3600)] = secs(30);
+        /// topic: what the close frames of the server say.
+        close_codes: CloseCodes as Name<CloseCodes> = CloseCodes::Compat;
         /// How long a client has to authenticate; three times as long once its token is being checked.
         auth_timeout: Duration as Span [millis(1)..=secs(3600)] = secs(5);
         /// How often silent clients are looked for.
@@ -633,6 +670,20 @@ impl Mount {
         let ignis = Self::default();
         match dialect {
             Dialect::Ignis => ignis,
+            Dialect::Topic => Self {
+                path: "/topics".to_owned(),
+                dialect,
+                unlisted_rooms: Effect::Allow,
+                default_rooms: Vec::new(),
+                // Notifications of Redis itself, Ignis' channels, and our own.
+                reserved_channels: ["__", "ws:", "shardcast:"].map(str::to_owned).to_vec(),
+                auth_timeout: secs(30),
+                message_bytes_max: 64 * KIB,
+                outbox_bytes_max: MIB,
+                outbox_messages_max: 1_024,
+                slow_consumer: SlowConsumer::Disconnect,
+                ..ignis
+            },
             // An echo takes whatever a conformance suite sends: messages of 16 MiB in fragments of 256 bytes.
             Dialect::Echo => Self {
                 dialect,

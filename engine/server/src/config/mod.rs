@@ -38,9 +38,9 @@ pub use secret::{RedisUrl, Secret};
 pub use traffic::Rate;
 pub use url::HttpUrl;
 pub use values::{
-    AuditEvent, Auto, Choice, ClaimCondition, Dialect, Effect, Encryption, EncryptionInbound, IoDriver,
-    JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction, SecretEncoding, SlowConsumer, TlsVersion,
-    UserId, WebhookHook,
+    AuditEvent, Auto, BinaryMode, Choice, ClaimCondition, CloseCodes, Dialect, Effect, Encryption,
+    EncryptionInbound, IoDriver, JwtAlgorithm, LogFormat, LogLevel, ProxyProtocol, RuleAction,
+    SecretEncoding, SlowConsumer, SnapshotMode, Subscribe, TlsVersion, UserId, WebhookHook,
 };
 
 /// Everything that can be set, typed and within bounds.

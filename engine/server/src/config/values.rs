@@ -80,8 +80,52 @@ choices! {
     pub enum Dialect {
         /// The WebSocket protocol of the Ignis framework: rooms, users, JSON events.
         Ignis = "ignis",
+        /// The topic-session protocol: JSON actions, a JSON Web Token, and topics that are Redis channels.
+        Topic = "topic",
         /// Sends every message back unchanged, for conformance suites and load tests; no authentication.
         Echo = "echo",
+    }
+}
+
+choices! {
+    /// How an instance hears of messages to the rooms of its clients.
+    pub enum Subscribe {
+        /// By patterns: it hears every message of every room, its own or not.
+        Patterns = "patterns",
+        /// By name: it hears those of the rooms that it has members of.
+        Exact = "exact",
+    }
+}
+
+choices! {
+    /// What the close frames of the server say.
+    pub enum CloseCodes {
+        /// Nothing: clients see 1005.
+        Compat = "compat",
+        /// A code and a reason.
+        Explicit = "explicit",
+    }
+}
+
+choices! {
+    /// What the payload of a Redis message becomes when it is JSON.
+    pub enum SnapshotMode {
+        /// The value, byte for byte.
+        Json = "json",
+        /// A string that holds its text.
+        String = "string",
+    }
+}
+
+choices! {
+    /// What the payload of a Redis message becomes when it is not UTF-8.
+    pub enum BinaryMode {
+        /// `{"base64":"…"}`.
+        Base64 = "base64",
+        /// A string in which U+FFFD stands for what is none.
+        Lossy = "lossy",
+        /// Nothing: the message is dropped and counted.
+        Drop = "drop",
     }
 }
 
@@ -100,6 +144,8 @@ choices! {
     pub enum SlowConsumer {
         /// The message is dropped for that connection and counted; it stays connected.
         DropNewest = "drop-newest",
+        /// The oldest messages that wait for that connection are dropped and counted, to make room for the new one.
+        DropOldest = "drop-oldest",
         /// The connection ends without further ado, so that the client comes back and catches up.
         Disconnect = "disconnect",
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
-use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, MountId, Now, Shard, Verdict};
+use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Listening, Mail, MountId, Now, Shard, Verdict};
 use shardcast_wire::ignis::UserId;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -387,6 +387,11 @@ impl Core {
             }
             Effect::UserUp(mount, user) => directory.user_up(mount, user, shard),
             Effect::UserDown(mount, user) => directory.user_down(mount, &user, shard),
+            Effect::Listen { conn, room, .. } => {
+                let verdict = Verdict::Listening { conn, room, outcome: Listening::LocalOnly };
+                self.shard.handle_verdict(self.now, verdict);
+            }
+            Effect::Unlisten(..) => {}
             Effect::RoomUp(mount, room) => directory.room_up(mount, room, shard),
             Effect::RoomDown(mount, room) => directory.room_down(mount, &room, shard),
             Effect::DeflateUp(mount) => directory.deflate_up(mount, shard),

@@ -27,7 +27,7 @@ pub(super) fn settings(config: &ShardConfig, mount: MountId) -> Option<&Encrypti
         Dialect::Ignis(settings) => {
             Some(&settings.encryption).filter(|encryption| encryption.mode != EncryptionMode::Off)
         }
-        Dialect::Echo => None,
+        Dialect::Echo | Dialect::Topic(_) => None,
     }
 }
 

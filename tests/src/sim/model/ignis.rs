@@ -47,6 +47,7 @@ impl Model {
     pub(crate) fn verdict(&mut self, shard: usize, verdict: &Verdict, now: Now) {
         let (Verdict::Auth { conn: id, .. }
         | Verdict::Rooms { conn: id, .. }
+        | Verdict::Listening { conn: id, .. }
         | Verdict::ConnectedFailed { conn: id }) = verdict;
         let conn = self.find(shard, *id);
         match verdict {
@@ -68,6 +69,7 @@ impl Model {
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
                 }
             }
+            Verdict::Listening { .. } => panic!("no mount of a simulation speaks topic"),
             Verdict::Rooms { rooms, .. } => {
                 self.conns[conn].asks = self.conns[conn].asks.saturating_sub(1);
                 if self.conns[conn].auth == Auth::Done {

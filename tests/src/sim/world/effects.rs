@@ -52,6 +52,9 @@ impl World<'_> {
                 self.mirror.user_down(usize::from(mount.0), user.clone(), shard);
                 self.directory.user_down(mount, &user, id);
             }
+            said @ (Effect::Listen { .. } | Effect::Unlisten(..)) => {
+                panic!("no mount speaks topic: {said:?}")
+            }
             Effect::RoomUp(mount, room) => {
                 self.mirror.room_up(usize::from(mount.0), &room, shard);
                 self.directory.room_up(mount, room, id);
@@ -211,7 +214,7 @@ impl World<'_> {
 fn copy_of(verdict: &Verdict) -> Option<Verdict> {
     match verdict {
         Verdict::Auth { conn, outcome } => Some(Verdict::Auth { conn: *conn, outcome: outcome.clone() }),
-        Verdict::Rooms { .. } | Verdict::ConnectedFailed { .. } => None,
+        Verdict::Rooms { .. } | Verdict::Listening { .. } | Verdict::ConnectedFailed { .. } => None,
     }
 }
 
