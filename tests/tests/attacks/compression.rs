@@ -7,7 +7,7 @@ use shardcast_tests::client::{Client, Received, masked_frame, opcode};
 use shardcast_tests::deflate::{OFFER, deflated};
 use shardcast_tests::server::{WS, one_shard, with_echo};
 
-use crate::arena::{Arena, expect_close, text};
+use crate::arena::{Arena, Cost, expect_close, text};
 
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
@@ -71,7 +71,7 @@ fn attack_43_bombs_just_under_the_limit_at_full_rate_do_not_stall_others() {
     let mut arena = arena();
     // The worst that is cheap to send: white space that the JSON scanner has to walk through.
     let bomb = compressed(&deflated(&vec![b' '; MESSAGE_BYTES_MAX]));
-    arena.attack("43", &[("messages_malformed", BOMBS as u64)], |arena| {
+    arena.attack_for(Cost::USUAL.computing(15), "43", &[("messages_malformed", BOMBS as u64)], |arena| {
         let mut other = arena.ws();
         let mut longest = Duration::ZERO;
         thread::scope(|scope| {

@@ -20,3 +20,7 @@ mod siege;
 mod tls;
 mod tokens;
 mod transport;
+
+/// Books what the servers under attack hold.
+#[global_allocator]
+static ALLOCATOR: shardcast_tests::cost::Booking = shardcast_tests::cost::Booking;
