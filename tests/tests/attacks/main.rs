@@ -15,6 +15,7 @@ mod origins;
 mod payload;
 mod rates;
 mod redis;
+mod reloads;
 mod rooms;
 mod siege;
 mod tls;
