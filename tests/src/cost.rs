@@ -102,8 +102,11 @@ impl Meter {
         Spent { memory_bytes: peak.saturating_sub(mark.held), cpu: self.cpu().saturating_sub(mark.cpu) }
     }
 
-    /// Of its threads that live.
-    fn cpu(&self) -> Duration {
+    /// Processor time so far, of its threads that live.
+    ///
+    /// # Panics
+    /// When a process has tens of thousands of threads of servers.
+    pub fn cpu(&self) -> Duration {
         let len = THREADS_LEN.load(Ordering::Acquire);
         assert!(len <= THREADS_MAX, "more than {THREADS_MAX} threads of servers in one process");
         let entries = THREADS[..len].iter().map(|entry| entry.load(Ordering::Acquire));

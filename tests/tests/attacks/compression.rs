@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shardcast_tests::client::{Client, Received, masked_frame, opcode};
 use shardcast_tests::deflate::{OFFER, deflated, inflated};
@@ -69,8 +69,9 @@ fn attack_42_bombs_end_at_the_limit_before_authentication() {
 #[test]
 fn attack_43_bombs_just_under_the_limit_at_full_rate_do_not_stall_others() {
     const BOMBS: usize = 2_000;
-    /// Generous: an unoptimised server on a machine that others use.
-    const PONG_WITHIN: Duration = Duration::from_secs(2);
+    /// What the server may compute before it answers, and not how long it took on a machine that others use. Generous:
+    /// it is not optimised.
+    const PONG_WITHIN: Duration = Duration::from_secs(1);
     let mut arena = arena();
     // The worst that is cheap to send: white space that the JSON scanner has to walk through.
     let bomb = compressed(&deflated(&vec![b' '; MESSAGE_BYTES_MAX]));
@@ -89,13 +90,13 @@ fn attack_43_bombs_just_under_the_limit_at_full_rate_do_not_stall_others() {
                 client.leave();
             });
             while !bomber.is_finished() {
-                let asked = Instant::now();
+                let asked = arena.server.meter().cpu();
                 other.settle();
-                longest = longest.max(asked.elapsed());
+                longest = longest.max(arena.server.meter().cpu().saturating_sub(asked));
             }
         });
-        println!("longest wait for a pong: {longest:?}");
-        assert!(longest < PONG_WITHIN, "{longest:?} for a pong beside the bombs");
+        println!("most computed before a pong: {longest:?}");
+        assert!(longest < PONG_WITHIN, "{longest:?} computed before a pong beside the bombs");
         other.leave();
     });
     arena.end();
