@@ -108,6 +108,15 @@ impl RedisServer {
         let count = reply.strip_prefix(':').and_then(|digits| digits.parse().ok());
         count.unwrap_or_else(|| panic!("unexpected reply to PUBLISH: {reply}"))
     }
+
+    /// Runs a command on a connection of its own and returns the first line of the reply.
+    ///
+    /// # Panics
+    /// When Redis does not answer.
+    pub fn command(&self, words: &[&str]) -> String {
+        let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();
+        ask(self.address, &words).expect("an answer of Redis")
+    }
 }
 
 fn spawn(address: SocketAddr, scratch: &ScratchDir) -> Process {

@@ -25,6 +25,7 @@ use shardcast_wire::ignis::{ClientId, Destination, Payload};
 use shardcast_wire::message::Violation;
 
 use crate::client::Client;
+use crate::cost::Meter;
 use crate::process::POLL_INTERVAL;
 
 /// How long anything may take that a busy machine still does in a second.
@@ -137,6 +138,7 @@ pub fn with_redis(mut config: Config, url: &str) -> Config {
 pub struct TestServer {
     /// `None` once stopped.
     server: Option<Server>,
+    meter: Arc<Meter>,
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
 }
@@ -156,10 +158,12 @@ impl TestServer {
     /// # Panics
     /// When it does not start.
     pub fn with_hooks(config: &Config, hooks: Arc<dyn Hooks>) -> Self {
-        let server = Server::start(config, hooks).unwrap_or_else(|error| panic!("no server: {error}"));
+        let meter = Arc::new(Meter::new());
+        let server = meter.charge(|| Server::start(config, hooks));
+        let server = server.unwrap_or_else(|error| panic!("no server: {error}"));
         let address = *server.addresses().first().expect("an address for clients");
         let admin_address = server.admin_address();
-        Self { server: Some(server), address, admin_address }
+        Self { server: Some(server), meter, address, admin_address }
     }
 
     /// Where clients connect.
@@ -194,6 +198,11 @@ impl TestServer {
     /// What the server's threads share.
     pub fn engine(&self) -> &Arc<Engine> {
         self.server().engine()
+    }
+
+    /// What the server costs: its threads, and what is emitted through it here.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
     }
 
     /// Begins the drain.
@@ -232,7 +241,7 @@ impl TestServer {
     /// # Panics
     /// When `data` is not JSON.
     pub fn emit(&self, to: Destination<'_>, event: &str, data: &str) {
-        emit(self.engine(), to, event, data);
+        self.meter.charge(|| emit(self.engine(), to, event, data));
     }
 
     /// The counters as of a report made after this call: what a client has seen happen is in it.

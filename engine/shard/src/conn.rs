@@ -109,6 +109,8 @@ pub struct Conn {
     pub deflates: bool,
     /// Its PROXY header has not come yet.
     pub awaits_proxy_header: bool,
+    /// Its PROXY header named nobody, so what its requests say of a client need not be the proxy's word.
+    pub is_unnamed: bool,
 }
 
 /// What is kept of a connection before it is open: a PROXY header or request head that came in pieces, and an
@@ -156,6 +158,7 @@ impl Conn {
             ping_out: false,
             deflates: false,
             awaits_proxy_header: false,
+            is_unnamed: false,
         }
     }
 

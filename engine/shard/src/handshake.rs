@@ -68,9 +68,10 @@ fn handle_head(shard: &mut Shard, now: Now, id: ConnId, head: &Head<'_>, bytes: 
         Route::Plain => {
             shard.counters.handed_off += 1;
             let received = [bytes, rest].concat();
-            let address = shard.conns.get(id).expect("looked up by the caller").address;
+            let conn = shard.conns.get(id).expect("looked up by the caller");
+            let (address, is_unnamed) = (conn.address, conn.is_unnamed);
             shard.vacate(id);
-            shard.effects.push_back(Effect::HandOff { conn: id, address, received });
+            shard.effects.push_back(Effect::HandOff { conn: id, address, is_unnamed, received });
             rest.len()
         }
     }
@@ -84,7 +85,8 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, upgrade: Upgra
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     let addresses = &shard.config.addresses;
     let came_by_proxy = addresses.proxy_protocol || addresses.is_proxy(conn.address);
-    let Ok(address) = addresses.client(head.values(&addresses.header), conn.address) else {
+    let claimed = || addresses.client(head.values(&addresses.header), conn.address);
+    let Ok(address) = (if conn.is_unnamed { Ok(conn.address) } else { claimed() }) else {
         return refuse_upgrade(shard, now, id, Refusal::ClientAddress);
     };
     conn.address = address;

@@ -15,8 +15,13 @@ mod origins;
 mod payload;
 mod rates;
 mod redis;
+mod reloads;
 mod rooms;
 mod siege;
 mod tls;
 mod tokens;
 mod transport;
+
+/// Books what the servers under attack hold.
+#[global_allocator]
+static ALLOCATOR: shardcast_tests::cost::Booking = shardcast_tests::cost::Booking;
