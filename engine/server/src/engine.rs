@@ -43,6 +43,20 @@ pub struct Emit<'a> {
     pub exclude: Vec<String>,
 }
 
+/// One message of a backend, for clients of either kind.
+#[derive(Clone, Debug)]
+pub enum Message<'a> {
+    /// An event, for clients that speak Ignis.
+    Event(Emit<'a>),
+    /// A payload on a Redis channel, for whoever subscribed the topic that it is; as it stands.
+    Topic {
+        /// The channel.
+        channel: String,
+        /// What is published.
+        payload: &'a str,
+    },
+}
+
 /// Where a message went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Emitted {
@@ -109,11 +123,22 @@ impl Engine {
         Ok(self.emit_in(&mut self.router.batch(), mount, emit))
     }
 
-    /// The same for messages that are there together: those to the same clients share their sends.
-    pub fn emit_all(&self, emits: &[Emit<'_>]) -> Result<Vec<Emitted>, EmitError> {
-        let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
+    /// The same for messages of either kind that are there together: those to the same clients share their sends.
+    ///
+    /// # Errors
+    /// There is an event among them and no mount for it; nothing was sent.
+    pub fn send_all(&self, messages: &[Message<'_>]) -> Result<Vec<Emitted>, EmitError> {
+        let has_events = messages.iter().any(|message| matches!(message, Message::Event(_)));
+        if has_events && self.ignis_mount.is_none() {
+            return Err(EmitError::NoIgnisMount);
+        }
         let mut batch = self.router.batch();
-        Ok(emits.iter().map(|emit| self.emit_in(&mut batch, mount, emit)).collect())
+        let send = |message: &Message<'_>| match (message, self.ignis_mount) {
+            (Message::Event(emit), Some(mount)) => Ok(self.emit_in(&mut batch, mount, emit)),
+            (Message::Event(_), None) => Err(EmitError::NoIgnisMount),
+            (Message::Topic { channel, payload }, _) => Ok(self.publish_topic(channel, payload.as_bytes())),
+        };
+        messages.iter().map(send).collect()
     }
 
     /// Delivers to this process' clients only.
@@ -131,10 +156,14 @@ impl Engine {
         }
     }
 
-    /// Rooms with members in this process and how many members each has, the first `count_max` by name. `None`: a
-    /// shard did not answer in time.
-    pub async fn rooms(&self, count_max: usize) -> Option<Vec<(Arc<str>, usize)>> {
-        let Some(mount) = self.ignis_mount else { return Some(Vec::new()) };
+    /// Where events go.
+    pub fn ignis_mount(&self) -> Option<MountId> {
+        self.ignis_mount
+    }
+
+    /// Rooms of a mount with members in this process and how many members each has, the first `count_max` by name.
+    /// `None`: a shard did not answer in time.
+    pub async fn rooms(&self, mount: MountId, count_max: usize) -> Option<Vec<(Arc<str>, usize)>> {
         let mut rooms = BTreeMap::new();
         for shard in 0..self.router.shards().len() {
             let query = self.query(ShardId(shard as u8), Query::Rooms { mount, count_max });
@@ -210,6 +239,17 @@ impl Engine {
     fn envelope(&self, emit: &Emit<'_>) -> (String, Vec<u8>) {
         let exclude = (!emit.exclude.is_empty()).then_some(emit.exclude.as_slice());
         (envelope::channel(&emit.to), envelope::encode(&self.server_id, &emit.to, &emit.payload, exclude))
+    }
+}
+
+impl Engine {
+    /// PLACEHOLDER-TOPIC
+    pub fn publish_topic(&self, channel: &str, payload: &[u8]) -> Emitted {
+        let redis = match &self.redis {
+            None => PublishOutcome::Off,
+            Some(redis) => redis.publish((channel.to_owned(), payload.to_vec())),
+        };
+        Emitted { local: Routed::default(), redis }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shardcast::config::{Config, RedisUrl, Secret};
+use shardcast::config::{Config, Dialect, Mount, RedisUrl, Secret};
 use shardcast::control::{self, ControlLimits, HandOff, Settings};
 use shardcast::directory::Directory;
 use shardcast::engine::Engine;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The key that [`Options::default`] configures.
 pub(crate) const KEY: &str = "k3y";
 
-/// The one Ignis mount.
+/// The Ignis mount; the next is one of topics, `/topics`.
 pub(crate) const MOUNT: MountId = MountId(0);
 
 /// How a plane differs from the usual one.
@@ -56,6 +56,7 @@ impl Default for Options {
 impl Options {
     fn config(&self) -> Config {
         let mut config = Config::default();
+        config.mounts.push(Mount::for_dialect(Dialect::Topic));
         config.api.key = self.keys.iter().copied().map(Secret::new).collect();
         config.auth.dev = self.dev;
         config.redis.url = self.redis.map(RedisUrl::new);
@@ -79,7 +80,7 @@ impl Plane {
         let config = options.config();
         let (senders, mail) =
             (0..options.shard_count).map(|_| mailbox(options.letters_max).expect("eventfd")).unzip();
-        let router = Arc::new(Router::new(Arc::new(Directory::new(1)), senders));
+        let router = Arc::new(Router::new(Arc::new(Directory::new(config.mounts.len())), senders));
         let status = Arc::new(Status::new(Instant::now(), "io_uring", options.shard_count));
         let (stop, stopped) = watch::channel(false);
         let mut threads = Vec::new();
