@@ -13,9 +13,11 @@ use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
 use tokio::sync::oneshot;
 
 use crate::audit::Audit;
-use crate::redis::{PublishOutcome, RedisHandle};
+use crate::config;
+use crate::redis::{PublishOutcome, RedisHandle, Topics};
 use crate::router::{Batch, Publication, Routed, Router, Target};
 use crate::status::Status;
+use crate::upstream::Upstream;
 
 /// How long a look into a shard may take: one busy turn, generously.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +29,8 @@ pub struct Engine {
     ignis_mount: Option<MountId>,
     router: Arc<Router>,
     redis: Option<RedisHandle>,
+    upstream: Arc<Upstream>,
+    topics: Arc<Topics>,
     queries: Queries,
     status: Arc<Status>,
     audit: Audit,
@@ -83,13 +87,20 @@ impl Engine {
         redis: Option<RedisHandle>,
         status: Arc<Status>,
     ) -> Self {
+        let upstream = Arc::new(Upstream::new(&config::Redis::default(), status.clone()));
+        let topics = Arc::new(Topics::new(Vec::new(), status.clone()));
         let (queries, audit) = (Queries::default(), Audit::default());
-        Self { server_id, ignis_mount, router, redis, queries, status, audit }
+        Self { server_id, ignis_mount, router, redis, upstream, topics, queries, status, audit }
     }
 
     /// The same with an audit log.
     pub fn audited(self, audit: Audit) -> Self {
         Self { audit, ..self }
+    }
+
+    /// The same with topics, and the channels that the process listens to.
+    pub fn listening(self, upstream: Arc<Upstream>, topics: Arc<Topics>) -> Self {
+        Self { upstream, topics, ..self }
     }
 
     /// Where refusals and what operators do are recorded.
@@ -110,6 +121,16 @@ impl Engine {
     /// The link to other instances, unless the process is on its own.
     pub fn redis(&self) -> Option<&RedisHandle> {
         self.redis.as_ref()
+    }
+
+    /// The Redis channels that the process listens to by name.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The mount that speaks Ignis.
+    pub fn ignis_mount(&self) -> Option<MountId> {
+        self.ignis_mount
     }
 
     /// Health and counters.
@@ -145,6 +166,26 @@ impl Engine {
     pub fn emit_local(&self, emit: &Emit<'_>) -> Result<Routed, EmitError> {
         let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
         Ok(self.deliver(&mut self.router.batch(), mount, emit))
+    }
+
+    /// Publishes on a Redis channel, for the topics that it is on this and on other instances. Never blocks.
+    ///
+    /// Where this process hears the channel, Redis brings the message back, so that everyone has the same order and `local`
+    /// counts nobody; else it is delivered here at once. A message that is published while the first client of this
+    /// process joins may reach that client twice; one whose channel is lost with the link at that moment, not at all, which
+    /// `redis_gaps` and `redis_publish_failed` tell.
+    pub fn publish_topic(&self, channel: &str, payload: &[u8]) -> Emitted {
+        // Before it goes out: when Redis confirms in between, two are better than none.
+        let is_heard = self.upstream.is_confirmed(channel);
+        let redis = match &self.redis {
+            None => PublishOutcome::Off,
+            Some(redis) => redis.publish((channel.to_owned(), payload.to_vec())),
+        };
+        let local = match redis {
+            PublishOutcome::Queued if is_heard => Routed::default(),
+            _ => self.topics.publish(channel, payload, &mut self.router.batch()),
+        };
+        Emitted { local, redis }
     }
 
     /// A connected client, or `None`.

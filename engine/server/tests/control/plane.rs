@@ -11,9 +11,10 @@ use shardcast::control::{self, ControlLimits, HandOff, Settings};
 use shardcast::directory::Directory;
 use shardcast::engine::Engine;
 use shardcast::mailbox::{MailReceiver, mailbox};
-use shardcast::redis;
+use shardcast::redis::{self, Topics, Wiring};
 use shardcast::router::Router;
 use shardcast::status::Status;
+use shardcast::upstream::Upstream;
 use shardcast_shard::{Mail, MountId, Query, QueryReply};
 use tokio::sync::{mpsc, watch};
 
@@ -84,15 +85,25 @@ impl Plane {
         let status = Arc::new(Status::new(Instant::now(), "io_uring", options.shard_count));
         let (stop, stopped) = watch::channel(false);
         let mut threads = Vec::new();
+        let upstream = Arc::new(Upstream::new(&config.redis, status.clone()));
+        let topics = Arc::new(Topics::of(&config, status.clone()));
         let redis = config.redis.url.is_some().then(|| {
-            let (router, status, stopped) = (router.clone(), status.clone(), stopped.clone());
-            let linked = redis::spawn(&config.redis, "own-id".to_owned(), MOUNT, router, status, stopped);
+            let wiring = Wiring {
+                server_id: "own-id".to_owned(),
+                ignis: Some(MOUNT),
+                topics: topics.clone(),
+                upstream: upstream.clone(),
+                router: router.clone(),
+                status: status.clone(),
+            };
+            let linked = redis::spawn(&config.redis, wiring, stopped.clone());
             let (handle, thread) = linked.expect("a usable address");
             threads.push(thread);
             handle
         });
         let mount = options.ignis.then_some(MOUNT);
-        let engine = Arc::new(Engine::new("own-id".to_owned(), mount, router, redis, status));
+        let engine = Engine::new("own-id".to_owned(), mount, router, redis, status);
+        let engine = Arc::new(engine.listening(upstream, topics));
 
         let mut limits = ControlLimits::new(&config);
         (options.limits)(&mut limits);
