@@ -96,7 +96,8 @@ start_shardcast() {
     case $peer in
     shardcast-redis) settings=(--redis-url "redis://127.0.0.1:$redis_port") ;;
     shardcast-topic)
-        settings=(--redis-url "redis://127.0.0.1:$redis_port" --set mounts.0.dialect=topic --set mounts.0.path=/topics)
+        settings=(--redis-url "redis://127.0.0.1:$redis_port" --set mounts.0.dialect=topic --set mounts.0.path=/topics
+            --set mounts.0.outbox_bytes_max=16MiB --set mounts.0.outbox_messages_max=262144)
         ;;
     shardcast-pace*) settings=(--set "server.flush_pace_percent=${peer#shardcast-pace}") ;;
     shardcast-*shard*) settings=(--set "server.shards=$(tr -dc 0-9 <<<"$peer")") ;;
