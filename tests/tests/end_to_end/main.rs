@@ -7,6 +7,7 @@ mod compression;
 mod crowd;
 mod encryption;
 mod hooks;
+mod rooms_by_name;
 mod scenarios;
 mod tls;
 mod tokens;
