@@ -179,6 +179,14 @@ impl TestServer {
         *self.server().tls_addresses().first().expect("an address for TLS")
     }
 
+    /// The first port of a mount's own.
+    ///
+    /// # Panics
+    /// When no mount has one.
+    pub fn mount_address(&self) -> SocketAddr {
+        self.server().mount_addresses().first().expect("a port of a mount's own").1
+    }
+
     /// Reads the certificates and what else a reload applies again.
     ///
     /// # Errors
@@ -455,7 +463,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 19] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 25] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -465,6 +473,12 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         redis_local_only,
         redis_publish_failed,
         redis_gaps,
+        redis_resubscribes,
+        redis_subscribe_errors,
+        redis_listens_refused,
+        redis_listens_local_only,
+        topic_dropped_size,
+        topic_dropped_binary,
         asks_refused,
         hooks_panicked,
         hooks_timed_out,
@@ -486,6 +500,12 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("redis_local_only", redis_local_only),
         ("redis_publish_failed", redis_publish_failed),
         ("redis_gaps", redis_gaps),
+        ("redis_resubscribes", redis_resubscribes),
+        ("redis_subscribe_errors", redis_subscribe_errors),
+        ("redis_listens_refused", redis_listens_refused),
+        ("redis_listens_local_only", redis_listens_local_only),
+        ("topic_dropped_size", topic_dropped_size),
+        ("topic_dropped_binary", topic_dropped_binary),
         ("asks_refused", asks_refused),
         ("hooks_panicked", hooks_panicked),
         ("hooks_timed_out", hooks_timed_out),

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::application::Application;
 use crate::audit;
-use crate::config::{Choice, Config, Dialect, Loaded};
+use crate::config::{Choice, Config, Dialect, Loaded, Mount};
 use crate::driver::files;
 use crate::logs::{self, Logs};
 use crate::outbound::post::OutboundError;
@@ -172,6 +172,11 @@ fn announce(server: &Server, config: &Config) {
     );
     let plain = server.addresses().first().map(|address| ("ws", address));
     let secure = server.tls_addresses().first().map(|address| ("wss", address));
+    for (mount, address) in server.mount_addresses() {
+        if let Some(mount) = config.mounts.get(usize::from(mount.0)) {
+            tracing::info!("{} on ws://{address}/, a port of its own", mount.dialect.name());
+        }
+    }
     for mount in &config.mounts {
         let name = mount.dialect.name();
         for (scheme, address) in plain.iter().chain(&secure) {
@@ -188,10 +193,12 @@ fn announce(server: &Server, config: &Config) {
 
 /// What a newcomer can paste, shown in dev mode.
 fn try_it(address: &str, config: &Config) -> String {
+    let topics = config.mounts.iter().find(|mount| mount.dialect == Dialect::Topic);
+    let topics = topics.map(|mount| try_topics(address, mount, config)).unwrap_or_default();
     let Some(mount) = config.mounts.iter().find(|mount| mount.dialect == Dialect::Ignis) else {
-        return String::new();
+        return topics;
     };
-    format!(
+    let ignis = format!(
         r#"
   Dev mode: every token is accepted. Try it in a browser console:
 
@@ -208,6 +215,32 @@ fn try_it(address: &str, config: &Config) -> String {
 
 "#,
         path = mount.path,
-        program = std::env::args().next().unwrap_or_else(|| "shardcast".to_owned()),
+        program = program(),
+    );
+    [ignis, topics].concat()
+}
+
+/// The same for topics, in a line or two.
+fn try_topics(address: &str, mount: &Mount, config: &Config) -> String {
+    let publish = match config.redis.url {
+        Some(_) => format!("redis-cli PUBLISH {}chat '{{\"text\":\"hi\"}}'", mount.channel_prefix),
+        None => format!(
+            "{} emit topic {}chat '{{\"text\":\"hi\"}}' --api http://{address}",
+            program(),
+            mount.channel_prefix
+        ),
+    };
+    format!(
+        r#"  Topics, on ws://{address}{path}: the server says a session, put it for SID and subscribe; then publish:
+
+    {{"action":"subscribe","session":"SID","context":"chat"}}
+    {publish}
+
+"#,
+        path = mount.path,
     )
+}
+
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "shardcast".to_owned())
 }

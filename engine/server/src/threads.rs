@@ -59,6 +59,7 @@ use crate::router::Router;
 use crate::status::Status;
 use crate::tls::Acceptor;
 use crate::tls::material::MaterialError;
+use crate::upstream::Upstream;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
@@ -122,6 +123,7 @@ pub struct Server {
     control: Arc<Settings>,
     addresses: Vec<SocketAddr>,
     tls_addresses: Vec<SocketAddr>,
+    mount_addresses: Vec<(MountId, SocketAddr)>,
     tls: Option<Arc<Acceptor>>,
     admin_address: Option<SocketAddr>,
     listeners: Vec<TcpListener>,
@@ -151,6 +153,10 @@ impl Server {
         let tls = acceptor(config, &status)?;
         let listeners = bind_all(&config.server.listen, "server.listen", shard_count)?;
         let tls_listeners = bind_all(&config.server.tls_listen, "server.tls_listen", shard_count)?;
+        let mount_listeners = bind_mounts(config, shard_count)?;
+        let mount_addresses = mount_listeners[0].iter();
+        let mount_addresses = mount_addresses.filter_map(|(mount, l)| Some((*mount, l.local_addr().ok()?)));
+        let mount_addresses = mount_addresses.collect();
         let [addresses, tls_addresses] = [&listeners, &tls_listeners]
             .map(|sets| sets[0].iter().filter_map(|l| l.local_addr().ok()).collect());
         let (admin, admin_address) = bind_admin(config.admin.listen)?;
@@ -164,21 +170,24 @@ impl Server {
         let audit = Audit::start(config, &server_id)?;
         let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
         let ignis = ignis.map(|index| MountId(index as u8));
-        let (redis, redis_thread) = match (&config.redis.url, ignis) {
-            (Some(_), Some(mount)) => {
-                let (handle, thread) = redis::spawn(
-                    &config.redis,
-                    server_id.clone(),
-                    mount,
-                    router.clone(),
-                    status.clone(),
-                    stopped.clone(),
-                )?;
-                (Some(handle), Some(thread))
-            }
-            _ => (None, None),
+        let topics = Arc::new(redis::Topics::of(config, status.clone()));
+        let upstream = Arc::new(Upstream::new(&config.redis, status.clone()));
+        let (redis, redis_thread) = if config.redis.url.is_some() && (ignis.is_some() || !topics.is_empty()) {
+            let wiring = redis::Wiring {
+                server_id: server_id.clone(),
+                ignis,
+                topics: topics.clone(),
+                upstream: upstream.clone(),
+                router: router.clone(),
+                status: status.clone(),
+            };
+            let (handle, thread) = redis::spawn(&config.redis, wiring, stopped.clone())?;
+            (Some(handle), Some(thread))
+        } else {
+            (None, None)
         };
-        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status).audited(audit));
+        let engine = Engine::new(server_id, ignis, router, redis, status).audited(audit);
+        let engine = Arc::new(engine.listening(upstream, topics));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let auth = auth_threads(config, &machine)?;
@@ -195,15 +204,17 @@ impl Server {
         };
         let worker = hooks.worker(stopped);
         let hooks_thread = worker.map(|work| spawn("sc-hooks", move || run_worker(work))).transpose()?;
-        let starters = listeners.iter().zip(&tls_listeners).zip(receivers).zip(senders).enumerate();
+        let doors = listeners.iter().zip(&tls_listeners).zip(&mount_listeners);
+        let starters = doors.zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
-        for (index, (((own, own_tls), mail), home)) in starters {
+        for (index, ((((own, own_tls), own_mounts), mail), home)) in starters {
             let thread = ShardThread {
                 id: ShardId(index as u8),
                 config: shard_config.clone(),
                 listeners: clone_all(own)?,
                 tls_listeners: clone_all(own_tls)?,
+                mount_listeners: clone_mounts(own_mounts)?,
                 tls: tls.clone(),
                 mail,
                 home,
@@ -229,9 +240,13 @@ impl Server {
             control,
             addresses,
             tls_addresses,
+            mount_addresses,
             tls,
             admin_address,
-            listeners: listeners.into_iter().chain(tls_listeners).flatten().collect(),
+            listeners: {
+                let mounts = mount_listeners.into_iter().flatten().map(|(_, listener)| listener);
+                listeners.into_iter().chain(tls_listeners).flatten().chain(mounts).collect()
+            },
             shards,
             control_thread,
             redis_thread,
@@ -254,6 +269,11 @@ impl Server {
     /// Where clients connect with TLS; ports are the real ones.
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         &self.tls_addresses
+    }
+
+    /// Where only one mount answers; ports are the real ones.
+    pub fn mount_addresses(&self) -> &[(MountId, SocketAddr)] {
+        &self.mount_addresses
     }
 
     /// Where health and metrics are.
@@ -357,6 +377,18 @@ fn bind_all(
     Ok(sets)
 }
 
+/// The same for the ports of mounts.
+fn bind_mounts(config: &Config, shard_count: usize) -> Result<Vec<Vec<(MountId, TcpListener)>>, StartError> {
+    let mut sets: Vec<Vec<_>> = (0..shard_count).map(|_| Vec::new()).collect();
+    for (index, mount) in config.mounts.iter().enumerate() {
+        let bound = bind_all(&mount.listen, "mounts.listen", shard_count)?;
+        for (set, listeners) in sets.iter_mut().zip(bound) {
+            set.extend(listeners.into_iter().map(|listener| (MountId(index as u8), listener)));
+        }
+    }
+    Ok(sets)
+}
+
 fn bind_admin(address: Option<SocketAddr>) -> Result<(Option<TcpListener>, Option<SocketAddr>), StartError> {
     let Some(address) = address else { return Ok((None, None)) };
     let listen = |source| StartError::Listen { address, key: "admin.listen", source };
@@ -373,6 +405,12 @@ fn mailboxes(count: usize, letters_max: usize) -> Result<(Vec<MailSender>, Vec<M
 
 fn clone_all(listeners: &[TcpListener]) -> Result<Vec<TcpListener>, StartError> {
     let clones: io::Result<_> = listeners.iter().map(TcpListener::try_clone).collect();
+    clones.map_err(|source| StartError::Resources { what: "the listeners", source })
+}
+
+fn clone_mounts(listeners: &[(MountId, TcpListener)]) -> Result<Vec<(MountId, TcpListener)>, StartError> {
+    let clones = listeners.iter().map(|(mount, listener)| Ok((*mount, listener.try_clone()?)));
+    let clones: io::Result<_> = clones.collect();
     clones.map_err(|source| StartError::Resources { what: "the listeners", source })
 }
 
@@ -396,6 +434,7 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
                 status.process.shards_restarted.fetch_add(1, Ordering::Relaxed);
                 status.shards[thread.id.0 as usize].degraded.store(true, Ordering::Release);
                 thread.engine.router().directory().forget_shard(thread.id);
+                thread.engine.upstream().forget_shard(thread.id);
                 tracing::error!(
                     shard = thread.id.0,
                     "a shard panicked and restarts empty; this is a bug in Shardcast"

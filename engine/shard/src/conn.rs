@@ -17,6 +17,7 @@ use crate::outbox::Outbox;
 use crate::rates::ConnRates;
 use crate::rooms::Membership;
 use crate::timers::UNARMED;
+use crate::topic::Requests;
 
 /// A time that does not come.
 pub const NEVER_MS: u64 = u64::MAX;
@@ -66,13 +67,15 @@ pub struct Conn {
     pub rates: Option<Box<ConnRates>>,
     /// What encrypts what it is sent, when it is encrypted.
     pub cipher: Option<Box<Cipher>>,
+    /// Requests of the topic dialect that are not answered, while there are any.
+    pub requests: Option<Box<Requests>>,
     /// Rooms in the order of joining; the broadcast room is among them.
     pub memberships: Vec<Membership>,
     /// Start of the present phase or authentication state, ms.
     pub since_ms: u64,
-    /// Last message of the peer, ms.
+    /// Last message of the peer, ms; in the topic dialect the last beat of its pings.
     pub last_activity_ms: u64,
-    /// Last frame in either direction, ms.
+    /// Last frame in either direction, in the topic dialect from the peer, ms.
     pub last_traffic_ms: u64,
     /// When it was accepted, ms since 1970.
     pub connected_unix_ms: u64,
@@ -85,7 +88,7 @@ pub struct Conn {
     pub path: PathIndex,
     /// See [`ConnId::generation`].
     pub generation: u32,
-    /// Which mount it came to; meaningful from `Open` on.
+    /// Which mount it came to; meaningful from `Open` on, and on the mount's own port from the start.
     pub mount: MountId,
     /// How far it has come.
     pub phase: Phase,
@@ -93,6 +96,8 @@ pub struct Conn {
     pub auth: Auth,
     /// Questions open with the hooks.
     pub asks: u8,
+    /// Tokens of the topic dialect that were refused.
+    pub auth_failures: u8,
     /// It is in the room of its own id.
     pub in_own_room: bool,
     /// It asked for the broadcast room by name, so the room is shown among its rooms.
@@ -111,6 +116,8 @@ pub struct Conn {
     pub awaits_proxy_header: bool,
     /// Its PROXY header named nobody, so what its requests say of a client need not be the proxy's word.
     pub is_unnamed: bool,
+    /// It came to a port where only its mount answers.
+    pub on_own_port: bool,
 }
 
 /// What is kept of a connection before it is open: a PROXY header or request head that came in pieces, and an
@@ -137,6 +144,7 @@ impl Conn {
             outbox: None,
             rates: None,
             cipher: None,
+            requests: None,
             memberships: Vec::new(),
             since_ms: now.ms,
             last_activity_ms: now.ms,
@@ -150,6 +158,7 @@ impl Conn {
             phase: Phase::Head,
             auth: Auth::Unauthorized,
             asks: 0,
+            auth_failures: 0,
             in_own_room: false,
             broadcast_listed: false,
             touched: false,
@@ -159,6 +168,7 @@ impl Conn {
             deflates: false,
             awaits_proxy_header: false,
             is_unnamed: false,
+            on_own_port: false,
         }
     }
 

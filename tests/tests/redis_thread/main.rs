@@ -1,10 +1,13 @@
 //! The Redis thread against a real Redis: what arrives, what is published, and what happens when the link breaks.
 
 mod failures;
+mod listening;
 mod messages;
 mod proxy;
 mod publishing;
+mod resubscribing;
 mod rig;
+mod rooms_by_name;
 
 use shardcast_tests::redis::RedisServer;
 
