@@ -22,3 +22,4 @@ pub mod secret;
 pub mod server;
 pub mod sim;
 pub mod tls;
+pub mod topic;
