@@ -15,8 +15,11 @@ use shardcast_tests::topic::{page, plans};
 fn replay(shards: usize, snapshots: SnapshotMode) {
     let replays = replay_all(&recordings(&fixture()), shards, snapshots);
     replays.iter().for_each(|replay| println!("{replay}"));
-    let failed: Vec<_> =
-        replays.iter().filter(|replay| replay.outcome == Outcome::Failed).map(|replay| &replay.name).collect();
+    let failed: Vec<_> = replays
+        .iter()
+        .filter(|replay| replay.outcome == Outcome::Failed)
+        .map(|replay| &replay.name)
+        .collect();
     assert!(failed.is_empty(), "these differ; see above: {failed:?}");
 }
 
@@ -41,7 +44,9 @@ fn every_plan_fits_its_recording() {
     let planned = recordings.iter().map(|recording| {
         let plan = plans::plan(&recording.name);
         let lines = plans::applied(&plan, &recording.lines);
-        usize::from(lines != recording.lines || plan.skip.is_some() || plan.is_binary || plan.timing.is_some())
+        usize::from(
+            lines != recording.lines || plan.skip.is_some() || plan.is_binary || plan.timing.is_some(),
+        )
     });
     assert_eq!(planned.sum::<usize>(), 12, "a plan of a recording that is not there");
 }

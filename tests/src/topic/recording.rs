@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(recordings.len(), 29);
         assert_eq!(recordings[0].name, "happy");
         assert_eq!(recordings[0].lines.len(), 22);
-        let names: std::collections::BTreeSet<_> = recordings.iter().map(|recording| &recording.name).collect();
+        let names: std::collections::BTreeSet<_> =
+            recordings.iter().map(|recording| &recording.name).collect();
         assert_eq!(names.len(), recordings.len());
     }
 }

@@ -19,4 +19,7 @@ mod rooms;
 mod siege;
 mod tls;
 mod tokens;
+mod topic;
+mod topic_redis;
+mod topic_requests;
 mod transport;

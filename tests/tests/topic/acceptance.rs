@@ -10,7 +10,9 @@ use shardcast::config::{Auto, Config, IoDriver};
 use shardcast_tests::client::Received;
 use shardcast_tests::jwks::now_s;
 use shardcast_tests::server::{self, PATIENCE};
-use shardcast_tests::topic::{ISSUER, Rig, TopicClient, UNAUTHORIZED, issuer, message, mount, request, token};
+use shardcast_tests::topic::{
+    ISSUER, Rig, TopicClient, UNAUTHORIZED, issuer, message, mount, request, token,
+};
 
 /// A name for its thread, and what happens to a server with such a configuration.
 type Scenario = (&'static str, fn(Config));
@@ -134,7 +136,10 @@ fn payloads_become_snapshots(config: Config) {
         (br#""one""#, r#""one""#),
         (b"true", "true"),
         (b" \n[1.50, 1e999,\t\"\\u00e9\"] \r\n", "[1.50, 1e999,\t\"\\u00e9\"]"),
-        (br#"{"b":1,"a":2,"b":3,"n":12345678901234567890}"#, r#"{"b":1,"a":2,"b":3,"n":12345678901234567890}"#),
+        (
+            br#"{"b":1,"a":2,"b":3,"n":12345678901234567890}"#,
+            r#"{"b":1,"a":2,"b":3,"n":12345678901234567890}"#,
+        ),
         (b"1 2", r#""1 2""#),
         (b"NaN", r#""NaN""#),
         (b"two\nlines and a \0", r#""two\nlines and a \u0000""#),
@@ -372,7 +377,9 @@ fn clients_stay_while_redis_is_restarted(config: Config) {
         for (topic, receivers) in [("chat", 0..6), ("meanwhile", 0..1), ("other", 0..6)] {
             let payload = format!("{round}");
             assert_eq!(rig.redis.publish(topic, payload.as_bytes()), 1);
-            for (number, client) in clients.iter_mut().enumerate().filter(|(number, _)| receivers.contains(number)) {
+            for (number, client) in
+                clients.iter_mut().enumerate().filter(|(number, _)| receivers.contains(number))
+            {
                 if topic != "other" || number != 1 {
                     client.expect_message(topic, &payload);
                 }

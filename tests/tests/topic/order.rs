@@ -25,7 +25,10 @@ fn send_all(client: &mut TopicClient, requests: &[(&str, String)]) {
     client.client().send_raw(&bytes).expect("sending");
 }
 
-fn all(action: &'static str, numbers: std::ops::Range<usize>) -> impl Iterator<Item = (&'static str, String)> {
+fn all(
+    action: &'static str,
+    numbers: std::ops::Range<usize>,
+) -> impl Iterator<Item = (&'static str, String)> {
     numbers.map(move |number| (action, format!("t{number}")))
 }
 
@@ -111,7 +114,8 @@ fn slow_and_refused_subscriptions_keep_their_place() {
     client.send("subscribe", "t3");
     client.expect(UNAUTHORIZED);
     client.leave();
-    let seen: Vec<Value> = application.seen().into_iter().map(|webhook| webhook.body["rooms"].clone()).collect();
+    let seen: Vec<Value> =
+        application.seen().into_iter().map(|webhook| webhook.body["rooms"].clone()).collect();
     assert!(seen.contains(&json!(["t0"])) && !seen.contains(&json!(["t4"])), "{seen:?}");
 }
 

@@ -39,12 +39,7 @@ fn each_mount_makes_its_own_snapshots_of_one_message() {
         (b"text", [Some(r#""text""#); 4]),
         (
             b"a\xff\xfe",
-            [
-                Some(r#"{"base64":"Yf/+"}"#),
-                Some(r#"{"base64":"Yf/+"}"#),
-                Some("\"a\u{fffd}\u{fffd}\""),
-                None,
-            ],
+            [Some(r#"{"base64":"Yf/+"}"#), Some(r#"{"base64":"Yf/+"}"#), Some("\"a\u{fffd}\u{fffd}\""), None],
         ),
         (b"", [Some(r#""""#); 4]),
     ];
