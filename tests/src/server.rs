@@ -446,7 +446,7 @@ impl fmt::Debug for Counts {
     }
 }
 
-fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 19] {
+fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 25] {
     // Taken apart, so that a counter that is added cannot be forgotten here.
     let ProcessCounters {
         redis_received,
@@ -456,6 +456,12 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         redis_local_only,
         redis_publish_failed,
         redis_gaps,
+        redis_resubscribes,
+        redis_subscribe_errors,
+        redis_listens_refused,
+        redis_listens_local_only,
+        topic_dropped_size,
+        topic_dropped_binary,
         asks_refused,
         hooks_panicked,
         hooks_timed_out,
@@ -477,6 +483,12 @@ fn process_counters(process: &ProcessCounters) -> [(&'static str, &AtomicU64); 1
         ("redis_local_only", redis_local_only),
         ("redis_publish_failed", redis_publish_failed),
         ("redis_gaps", redis_gaps),
+        ("redis_resubscribes", redis_resubscribes),
+        ("redis_subscribe_errors", redis_subscribe_errors),
+        ("redis_listens_refused", redis_listens_refused),
+        ("redis_listens_local_only", redis_listens_local_only),
+        ("topic_dropped_size", topic_dropped_size),
+        ("topic_dropped_binary", topic_dropped_binary),
         ("asks_refused", asks_refused),
         ("hooks_panicked", hooks_panicked),
         ("hooks_timed_out", hooks_timed_out),

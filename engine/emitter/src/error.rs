@@ -30,6 +30,9 @@ pub enum EmitError {
     /// Clients can be excluded from rooms and broadcasts only.
     #[error("`exclude` is for rooms and broadcasts only")]
     Exclude,
+    /// A message for a topic has an event, or no data.
+    #[error("a message for a topic is its data, without an event")]
+    Topic,
     /// It took too long; the message may have been sent all the same.
     #[error("no answer in time; the message may have been delivered or not")]
     Timeout,

@@ -105,7 +105,8 @@ struct Body<'a> {
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<Name<'a>>,
-    event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,9 +128,11 @@ impl<'a> Body<'a> {
             Target::User(User::Text(id)) => ("user", Some(Name::Text(id))),
             Target::User(User::Number(id)) => ("user", Some(Name::Number(*id))),
             Target::Client(id) => ("client", Some(Name::Text(id))),
+            Target::Topic(channel) => ("topic", Some(Name::Text(channel))),
         };
         let exclude = message.exclude.as_deref();
-        Self { r#type, target, event: &message.event, data: message.data.as_deref(), exclude }
+        let event = (!matches!(message.target, Target::Topic(_))).then_some(message.event.as_str());
+        Self { r#type, target, event, data: message.data.as_deref(), exclude }
     }
 }
 

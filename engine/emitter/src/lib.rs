@@ -1,4 +1,4 @@
-//! Publish to Shardcast (and to Ignis) from a Rust backend: to a room, a user, one client or everyone.
+//! Publish to Shardcast (and to Ignis) from a Rust backend: to a room, a user, one client, everyone, or a topic.
 //!
 //! Two ways lead there, behind one [`Emitter`]:
 //!

@@ -16,6 +16,8 @@ pub enum Target {
     User(User),
     /// One client, by the id it was told in `connected`.
     Client(String),
+    /// A Redis channel, for the clients of Shardcast that subscribed the topic it is: see [`Message::topic`].
+    Topic(String),
 }
 
 /// A user's id. The string `"42"` and the number 42 are different users.
@@ -67,9 +69,10 @@ impl From<i64> for User {
 pub struct Message {
     /// Whom it is for.
     pub target: Target,
-    /// The name of the event.
+    /// The name of the event; for topics `""`.
     pub event: String,
-    /// What clients get as `data`: any JSON. Without it they get no `data`, which is not the same as `null`.
+    /// What clients get as `data`, or as the `snapshot` of a topic: any JSON. Without it they get no `data`, which is not
+    /// the same as `null`; a topic needs some.
     pub data: Option<Box<RawValue>>,
     /// Ids of clients that do not get it; for rooms and broadcasts.
     pub exclude: Option<Vec<String>>,
@@ -79,6 +82,12 @@ impl Message {
     /// A message without data.
     pub fn new(target: Target, event: impl Into<String>) -> Self {
         Self { target, event: event.into(), data: None, exclude: None }
+    }
+
+    /// A message for the topic that is the Redis channel `channel` (with its mount's `channel_prefix`). It needs data, which
+    /// is published as it is written, and has neither event nor exceptions. Ignis' servers take no notice of it.
+    pub fn topic(channel: impl Into<String>) -> Self {
+        Self::new(Target::Topic(channel.into()), "")
     }
 
     /// With data of any type that serialises to JSON. Errors: it does not.
@@ -103,7 +112,7 @@ impl Message {
     pub(crate) fn check(&self) -> Result<(), EmitError> {
         let is_nobody = match &self.target {
             Target::Broadcast => false,
-            Target::Room(name) => name.is_empty(),
+            Target::Room(name) | Target::Topic(name) => name.is_empty(),
             Target::Client(id) => id.is_empty(),
             Target::User(User::Text(id)) => id.is_empty(),
             Target::User(User::Number(id)) => *id == 0,
@@ -111,8 +120,13 @@ impl Message {
         if is_nobody {
             return Err(EmitError::NoTarget);
         }
-        if self.exclude.is_some() && matches!(self.target, Target::User(_) | Target::Client(_)) {
+        let is_topic = matches!(self.target, Target::Topic(_));
+        if self.exclude.is_some() && (is_topic || matches!(self.target, Target::User(_) | Target::Client(_)))
+        {
             return Err(EmitError::Exclude);
+        }
+        if is_topic && (self.data.is_none() || !self.event.is_empty()) {
+            return Err(EmitError::Topic);
         }
         Ok(())
     }
@@ -124,14 +138,21 @@ mod tests {
 
     #[test]
     fn what_no_server_would_deliver_is_refused() {
-        for target in [Target::room(""), Target::client(""), Target::user(""), Target::user(0)] {
+        let topic = || Target::Topic(String::new());
+        for target in [Target::room(""), Target::client(""), Target::user(""), Target::user(0), topic()] {
             let message = Message::new(target, "x");
             assert!(matches!(message.check(), Err(EmitError::NoTarget)), "{message:?}");
         }
-        for target in [Target::user("u"), Target::client("c")] {
+        for target in [Target::user("u"), Target::client("c"), Target::Topic("t".to_owned())] {
             let message = Message::new(target, "x").excluding(["a"]);
             assert!(matches!(message.check(), Err(EmitError::Exclude)), "{message:?}");
         }
+        let topic = || Message::topic("t");
+        let with_event = Message::new(Target::Topic("t".to_owned()), "e");
+        for message in [topic(), with_event.with_data(&1).expect("JSON")] {
+            assert!(matches!(message.check(), Err(EmitError::Topic)), "{message:?}");
+        }
+        assert!(topic().with_data(&()).expect("JSON").check().is_ok());
         for target in [Target::Broadcast, Target::room("r")] {
             assert!(Message::new(target, "").excluding(["a"]).check().is_ok());
         }

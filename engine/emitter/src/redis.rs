@@ -1,4 +1,4 @@
-//! The way through Redis: `PUBLISH` on the channels of Ignis (`ignis.md` §11).
+//! The way through Redis: `PUBLISH` on the channels of Ignis (`ignis.md` §11), or on that of a topic.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -87,8 +87,9 @@ impl RedisWay {
     }
 }
 
-/// The channel and the message, as Ignis' emitter writes them.
+/// The channel and the message, as Ignis' emitter writes them; for a topic it is the data.
 fn envelope(message: &Message) -> Result<(String, Vec<u8>), EmitError> {
+    let data = message.data.as_deref().map(RawValue::get);
     let destination = match &message.target {
         Target::Broadcast => Destination::Broadcast,
         Target::Room(name) => Destination::Room(Cow::Borrowed(name)),
@@ -97,8 +98,10 @@ fn envelope(message: &Message) -> Result<(String, Vec<u8>), EmitError> {
             Destination::User(Cow::Owned(UserId::from_text(id).as_json().to_owned()))
         }
         Target::User(User::Number(id)) => Destination::User(Cow::Owned(id.to_string())),
+        Target::Topic(channel) => {
+            return Ok((channel.clone(), data.ok_or(EmitError::Topic)?.as_bytes().to_vec()));
+        }
     };
-    let data = message.data.as_deref().map(RawValue::get);
     // Data that serde takes for JSON and the servers do not is nested too deeply for them.
     let payload = Payload::new(&message.event, data).map_err(|error| EmitError::Data(Box::new(error)))?;
     let body = envelope::encode(EMITTER_ID, &destination, &payload, message.exclude.as_deref());
@@ -156,6 +159,11 @@ mod tests {
                 format!("ws:room:{weird}"),
                 r#"{"serverId":"emitter","type":"room","target":"room é😀/\"*?[x]","event":"weird","data":"\ud800"}"#
                     .to_owned(),
+            ),
+            (
+                Message::topic("chat").with_raw_data(raw(r#"{ "n": 1.0 }"#)),
+                "chat".to_owned(),
+                r#"{ "n": 1.0 }"#.to_owned(),
             ),
             (
                 Message::new(Target::user(42), "x"),

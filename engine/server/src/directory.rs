@@ -94,9 +94,9 @@ impl Directory {
         self.clients.insert(id, (mount, client));
     }
 
-    /// A client is gone.
-    pub fn client_down(&self, id: ClientId) {
-        self.clients.remove(&id);
+    /// A client is gone. Returns the mount that it was on.
+    pub fn client_down(&self, id: ClientId) -> Option<MountId> {
+        self.clients.remove(&id).map(|(_, (mount, _))| mount)
     }
 
     /// Where a client is.

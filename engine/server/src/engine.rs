@@ -13,9 +13,11 @@ use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
 use tokio::sync::oneshot;
 
 use crate::audit::Audit;
-use crate::redis::{PublishOutcome, RedisHandle};
+use crate::config;
+use crate::redis::{PublishOutcome, RedisHandle, Topics};
 use crate::router::{Batch, Publication, Routed, Router, Target};
 use crate::status::Status;
+use crate::upstream::Upstream;
 
 /// How long a look into a shard may take: one busy turn, generously.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -27,6 +29,8 @@ pub struct Engine {
     ignis_mount: Option<MountId>,
     router: Arc<Router>,
     redis: Option<RedisHandle>,
+    upstream: Arc<Upstream>,
+    topics: Arc<Topics>,
     queries: Queries,
     status: Arc<Status>,
     audit: Audit,
@@ -41,6 +45,20 @@ pub struct Emit<'a> {
     pub payload: Payload,
     /// Client ids that do not get it; for rooms and broadcasts.
     pub exclude: Vec<String>,
+}
+
+/// One message of a backend, for clients of either kind.
+#[derive(Clone, Debug)]
+pub enum Message<'a> {
+    /// An event, for clients that speak Ignis.
+    Event(Emit<'a>),
+    /// A payload on a Redis channel, for whoever subscribed the topic that it is; as it stands.
+    Topic {
+        /// The channel.
+        channel: String,
+        /// What is published.
+        payload: &'a str,
+    },
 }
 
 /// Where a message went.
@@ -69,13 +87,20 @@ impl Engine {
         redis: Option<RedisHandle>,
         status: Arc<Status>,
     ) -> Self {
+        let upstream = Arc::new(Upstream::new(&config::Redis::default(), status.clone()));
+        let topics = Arc::new(Topics::new(Vec::new(), status.clone()));
         let (queries, audit) = (Queries::default(), Audit::default());
-        Self { server_id, ignis_mount, router, redis, queries, status, audit }
+        Self { server_id, ignis_mount, router, redis, upstream, topics, queries, status, audit }
     }
 
     /// The same with an audit log.
     pub fn audited(self, audit: Audit) -> Self {
         Self { audit, ..self }
+    }
+
+    /// The same with topics, and the channels that the process listens to.
+    pub fn listening(self, upstream: Arc<Upstream>, topics: Arc<Topics>) -> Self {
+        Self { upstream, topics, ..self }
     }
 
     /// Where refusals and what operators do are recorded.
@@ -98,6 +123,16 @@ impl Engine {
         self.redis.as_ref()
     }
 
+    /// The Redis channels that the process listens to by name.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The mount that speaks Ignis.
+    pub fn ignis_mount(&self) -> Option<MountId> {
+        self.ignis_mount
+    }
+
     /// Health and counters.
     pub fn status(&self) -> &Arc<Status> {
         &self.status
@@ -109,17 +144,48 @@ impl Engine {
         Ok(self.emit_in(&mut self.router.batch(), mount, emit))
     }
 
-    /// The same for messages that are there together: those to the same clients share their sends.
-    pub fn emit_all(&self, emits: &[Emit<'_>]) -> Result<Vec<Emitted>, EmitError> {
-        let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
+    /// The same for messages of either kind that are there together: those to the same clients share their sends.
+    ///
+    /// # Errors
+    /// There is an event among them and no mount for it; nothing was sent.
+    pub fn send_all(&self, messages: &[Message<'_>]) -> Result<Vec<Emitted>, EmitError> {
+        let has_events = messages.iter().any(|message| matches!(message, Message::Event(_)));
+        if has_events && self.ignis_mount.is_none() {
+            return Err(EmitError::NoIgnisMount);
+        }
         let mut batch = self.router.batch();
-        Ok(emits.iter().map(|emit| self.emit_in(&mut batch, mount, emit)).collect())
+        let send = |message: &Message<'_>| match (message, self.ignis_mount) {
+            (Message::Event(emit), Some(mount)) => Ok(self.emit_in(&mut batch, mount, emit)),
+            (Message::Event(_), None) => Err(EmitError::NoIgnisMount),
+            (Message::Topic { channel, payload }, _) => Ok(self.publish_topic(channel, payload.as_bytes())),
+        };
+        messages.iter().map(send).collect()
     }
 
     /// Delivers to this process' clients only.
     pub fn emit_local(&self, emit: &Emit<'_>) -> Result<Routed, EmitError> {
         let mount = self.ignis_mount.ok_or(EmitError::NoIgnisMount)?;
         Ok(self.deliver(&mut self.router.batch(), mount, emit))
+    }
+
+    /// Publishes on a Redis channel, for the topics that it is on this and on other instances. Never blocks.
+    ///
+    /// Where this process hears the channel, Redis brings the message back, so that everyone has the same order and `local`
+    /// counts nobody; else it is delivered here at once. A message that is published while the first client of this
+    /// process joins may reach that client twice; one whose channel is lost with the link at that moment, not at all, which
+    /// `redis_gaps` and `redis_publish_failed` tell.
+    pub fn publish_topic(&self, channel: &str, payload: &[u8]) -> Emitted {
+        // Before it goes out: when Redis confirms in between, two are better than none.
+        let is_heard = self.upstream.is_confirmed(channel);
+        let redis = match &self.redis {
+            None => PublishOutcome::Off,
+            Some(redis) => redis.publish((channel.to_owned(), payload.to_vec())),
+        };
+        let local = match redis {
+            PublishOutcome::Queued if is_heard => Routed::default(),
+            _ => self.topics.publish(channel, payload, &mut self.router.batch()),
+        };
+        Emitted { local, redis }
     }
 
     /// A connected client, or `None`.
@@ -131,10 +197,14 @@ impl Engine {
         }
     }
 
-    /// Rooms with members in this process and how many members each has, the first `count_max` by name. `None`: a
-    /// shard did not answer in time.
-    pub async fn rooms(&self, count_max: usize) -> Option<Vec<(Arc<str>, usize)>> {
-        let Some(mount) = self.ignis_mount else { return Some(Vec::new()) };
+    /// Where events go.
+    pub fn ignis_mount(&self) -> Option<MountId> {
+        self.ignis_mount
+    }
+
+    /// Rooms of a mount with members in this process and how many members each has, the first `count_max` by name.
+    /// `None`: a shard did not answer in time.
+    pub async fn rooms(&self, mount: MountId, count_max: usize) -> Option<Vec<(Arc<str>, usize)>> {
         let mut rooms = BTreeMap::new();
         for shard in 0..self.router.shards().len() {
             let query = self.query(ShardId(shard as u8), Query::Rooms { mount, count_max });
@@ -210,6 +280,17 @@ impl Engine {
     fn envelope(&self, emit: &Emit<'_>) -> (String, Vec<u8>) {
         let exclude = (!emit.exclude.is_empty()).then_some(emit.exclude.as_slice());
         (envelope::channel(&emit.to), envelope::encode(&self.server_id, &emit.to, &emit.payload, exclude))
+    }
+}
+
+impl Engine {
+    /// PLACEHOLDER-TOPIC
+    pub fn publish_topic(&self, channel: &str, payload: &[u8]) -> Emitted {
+        let redis = match &self.redis {
+            None => PublishOutcome::Off,
+            Some(redis) => redis.publish((channel.to_owned(), payload.to_vec())),
+        };
+        Emitted { local: Routed::default(), redis }
     }
 }
 

@@ -29,5 +29,6 @@ pub mod serve;
 pub mod status;
 pub mod threads;
 pub mod tls;
+pub mod upstream;
 mod wall_clock;
 pub mod webhooks;

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 use shardcast_shard::Mail;
 
 #[derive(Debug)]
@@ -62,13 +62,18 @@ impl MailSender {
     /// Posts a letter of several; [`MailSender::ring`] follows the last. `false` as for [`MailSender::post`].
     #[must_use]
     pub fn put(&self, mail: Mail) -> bool {
-        match self.queue.try_send(mail) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.wake.refused.fetch_add(1, Ordering::Relaxed);
-                false
-            }
+        let is_put = self.offer(mail);
+        if !is_put {
+            self.wake.refused.fetch_add(1, Ordering::Relaxed);
         }
+        is_put
+    }
+
+    /// Posts a letter of several that the sender has again. `false`: the mailbox is full or the shard is gone, and the sender
+    /// repeats it later, so it is not counted. [`MailSender::ring`] follows the last.
+    #[must_use]
+    pub fn offer(&self, mail: Mail) -> bool {
+        self.queue.try_send(mail).is_ok()
     }
 
     /// Whether more than half of the mailbox is taken.

@@ -20,8 +20,8 @@ use crate::auth::cache::{TokenCache, TokenHash};
 use crate::auth::jwks::{self, Shared, Source};
 use crate::auth::jwt::Verifier;
 use crate::auth::rules::{RoomRules, user_id};
-use crate::config::{self, Config};
-use crate::hooks::{Answer, Client, Hooks};
+use crate::config::{self, Config, Dialect, Effect};
+use crate::hooks::{Answer, Client, Hooks, MountId};
 use crate::status::AuthStatus;
 use crate::wall_clock::now_unix_ms;
 
@@ -51,6 +51,18 @@ struct Rules {
     verifier: Arc<Verifier>,
     cache_ttl: Option<Duration>,
     rooms: Arc<RoomRules>,
+    /// By their numbers.
+    mounts: Vec<MountRules>,
+}
+
+/// What differs from mount to mount.
+#[derive(Clone, Copy)]
+struct MountRules {
+    /// What becomes of rooms that nothing speaks of.
+    unlisted: Effect,
+    /// Whether dev mode lets clients in that show no token: those of the topic dialect, whose first word may be a
+    /// subscription.
+    dev_needs_no_token: bool,
 }
 
 /// What a client sends to authenticate: `{"token": …}`, and in dev mode its own idea of its user.
@@ -134,6 +146,12 @@ struct Check {
     hash: TokenHash,
 }
 
+impl MountRules {
+    fn of(mount: &config::Mount) -> Self {
+        Self { unlisted: mount.unlisted_rooms, dev_needs_no_token: mount.dialect == Dialect::Topic }
+    }
+}
+
 impl Rules {
     fn new(config: &Config, sources: &[Arc<Source>], keys: &Arc<Shared>) -> Self {
         let known = config.auth.tokens.iter().map(|token| {
@@ -152,11 +170,18 @@ impl Rules {
             verifier: Arc::new(verifier),
             cache_ttl: config.jwt.cache_ttl,
             rooms: Arc::new(RoomRules::new(config)),
+            mounts: config.mounts.iter().map(MountRules::of).collect(),
         }
     }
 
+    /// A mount that the configuration does not have is one of an application's own: its rooms must be listed.
+    fn mount(&self, mount: MountId) -> MountRules {
+        let unknown = MountRules { unlisted: Effect::Deny, dev_needs_no_token: false };
+        self.mounts.get(usize::from(mount.0)).copied().unwrap_or(unknown)
+    }
+
     /// What can be said of credentials without a look at a signature.
-    fn look<'a>(&self, data: &'a str) -> Known<'a> {
+    fn look<'a>(&self, mount: MountId, data: &'a str) -> Known<'a> {
         let Ok(credentials) = serde_json::from_str::<Credentials<'a>>(data) else {
             return Known::Refused(RefusalReason::CredentialsMissing);
         };
@@ -176,6 +201,9 @@ impl Rules {
                     Err(fault) => Known::Refused(fault.reason()),
                 },
             },
+            None if self.auth.dev && self.mount(mount).dev_needs_no_token => {
+                Known::Somebody(Arc::new(self.everything.clone()))
+            }
             None if self.auth.anonymous => Known::Somebody(self.nobody.clone()),
             None => Known::Refused(RefusalReason::CredentialsMissing),
         }
@@ -220,7 +248,7 @@ impl Hooks for Policy {
         // Before the rules, so that what is found with old keys is not remembered for new ones.
         let epoch = self.keys.epoch();
         let rules = self.rules.load();
-        let token = match rules.look(data) {
+        let token = match rules.look(client.mount, data) {
             Known::Somebody(principal) => return Answer::Now(rules.outcome(client, Ok(principal))),
             Known::Refused(reason) => return Answer::Now(rules.outcome(client, Err(reason))),
             Known::Signed(token) => token,
@@ -242,15 +270,16 @@ impl Hooks for Policy {
     }
 
     fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
-        let rules = self.rules.load().rooms.clone();
+        let loaded = self.rules.load();
+        let (rules, unlisted) = (loaded.rooms.clone(), loaded.mount(client.mount).unlisted);
         let Some(principal) = Principal::of(&client.identity) else { return Answer::Now(Vec::new()) };
         if rooms.len().saturating_mul(rules.patterns(principal)) <= PATTERNS_AT_ONCE_MAX {
-            rules.retain(principal, &mut rooms);
+            rules.retain(principal, unlisted, &mut rooms);
             return Answer::Now(rooms);
         }
         let principal = principal.clone();
         Answer::later(async move {
-            rules.retain(&principal, &mut rooms);
+            rules.retain(&principal, unlisted, &mut rooms);
             rooms
         })
     }
@@ -261,5 +290,71 @@ impl Hooks for Policy {
 
     fn status(&self) -> Option<Arc<AuthStatus>> {
         Some(self.status.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use shardcast_shard::{ClientRef, ConnId, Identity, ShardId};
+    use shardcast_wire::ignis::ClientId;
+
+    use super::*;
+    use crate::config::Mount;
+
+    fn policy(change: impl FnOnce(&mut Config)) -> Policy {
+        let mut config = Config::default();
+        config.mounts.push(Mount::for_dialect(Dialect::Topic));
+        change(&mut config);
+        Policy::new(&config)
+    }
+
+    fn client(mount: u8, identity: Identity) -> Client {
+        Client {
+            id: ClientId::from_random([0; 16]),
+            at: ClientRef { shard: ShardId(0), conn: ConnId { slot: 0, generation: 0 } },
+            mount: MountId(mount),
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            identity,
+        }
+    }
+
+    fn outcome(policy: &Policy, mount: u8, data: &str) -> AuthOutcome {
+        match policy.authenticate(&client(mount, Identity::default()), data) {
+            Answer::Now(outcome) => outcome,
+            Answer::Later(_) => panic!("no signature to look at"),
+        }
+    }
+
+    #[test]
+    fn dev_mode_asks_clients_of_topic_mounts_for_no_token_and_those_of_ignis_as_ever() {
+        let dev = policy(|config| config.auth.dev = true);
+        let AuthOutcome::Accepted(identity) = outcome(&dev, 1, "{}") else { panic!("let in") };
+        assert_eq!(identity.user, None);
+        let rooms = vec!["any".to_owned()];
+        let Answer::Now(granted) = dev.validate_rooms(&client(1, identity), rooms.clone()) else { panic!() };
+        assert_eq!(granted, rooms);
+        let refused = AuthOutcome::Refused(RefusalReason::CredentialsMissing);
+        for data in ["{}", r#"{"token":""}"#] {
+            assert_eq!(format!("{:?}", outcome(&dev, 0, data)), format!("{refused:?}"), "{data}");
+        }
+        let closed = policy(|_| ());
+        assert_eq!(format!("{:?}", outcome(&closed, 1, "{}")), format!("{refused:?}"));
+        let open = policy(|config| config.auth.anonymous = true);
+        for mount in 0..2 {
+            assert!(matches!(outcome(&open, mount, "{}"), AuthOutcome::Accepted(_)), "mount {mount}");
+        }
+    }
+
+    #[test]
+    fn rooms_that_nothing_speaks_of_are_the_mounts_own_affair() {
+        let policy = policy(|config| config.auth.anonymous = true);
+        for (mount, expected) in [(0, 0), (1, 1), (9, 0)] {
+            let AuthOutcome::Accepted(identity) = outcome(&policy, mount, "{}") else { panic!("let in") };
+            let asked = policy.validate_rooms(&client(mount, identity), vec!["chat".to_owned()]);
+            let Answer::Now(granted) = asked else { panic!("few rules") };
+            assert_eq!(granted.len(), expected, "mount {mount}");
+        }
     }
 }

@@ -17,6 +17,8 @@ pub enum Target {
     Broadcast,
     /// The members of a room; a client's id is the name of its own room.
     Room(String),
+    /// The members of a room, as [`Directory::room`] has it, and nobody whose own room has that name.
+    Members(Arc<str>, ShardSet),
     /// One client.
     Client(ClientId),
     /// Every client of a user.
@@ -123,6 +125,11 @@ pub struct Batch<'r> {
 const PUBLICATIONS_UNRUNG_MAX: u32 = 256;
 
 impl Batch<'_> {
+    /// The router whose it is.
+    pub fn router(&self) -> &Router {
+        self.router
+    }
+
     /// Posts a publication to the shards concerned.
     pub fn publish(&mut self, publication: &Publication) -> Routed {
         let Publication { mount, target, frame, exclude } = publication;
@@ -139,6 +146,13 @@ impl Batch<'_> {
                 })
             }
             Target::Room(name) => self.publish_to_room(mount, name, frame, router.resolve(exclude)),
+            Target::Members(room, shards) => {
+                let frame = router.forms(mount, frame, *shards);
+                self.post_all(shards.iter(), |_| {
+                    let (room, frame) = (room.clone(), frame.clone());
+                    Mail::Room { mount, room, own: None, frame, exclude: None }
+                })
+            }
             Target::Client(id) => match router.directory.client(*id) {
                 Some((home, at)) if home == mount => {
                     let frame = router.forms(mount, frame, ShardSet::of(at.shard));
@@ -209,6 +223,11 @@ impl Drop for Batch<'_> {
 }
 
 impl Routed {
+    /// With what another publication came to.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { shards: self.shards + other.shards, refused: self.refused + other.refused }
+    }
+
     fn count(&mut self, posted: bool) {
         if posted { self.shards += 1 } else { self.refused += 1 }
     }

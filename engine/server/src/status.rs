@@ -27,6 +27,18 @@ pub struct ProcessCounters {
     pub redis_publish_failed: AtomicU64,
     /// Times the subscription was lost: other instances' messages of that time are missing.
     pub redis_gaps: AtomicU64,
+    /// Channels subscribed again after the link was lost.
+    pub redis_resubscribes: AtomicU64,
+    /// Times that Redis refused a channel, or to let go of one.
+    pub redis_subscribe_errors: AtomicU64,
+    /// Channels asked for that are not listened to: there are too many, or Redis refuses them.
+    pub redis_listens_refused: AtomicU64,
+    /// Joins that did not wait for Redis, as it was away or did not answer in time.
+    pub redis_listens_local_only: AtomicU64,
+    /// Messages for a topic that were longer than snapshot_bytes_max.
+    pub topic_dropped_size: AtomicU64,
+    /// Messages for a topic that were not UTF-8, where such are dropped.
+    pub topic_dropped_binary: AtomicU64,
     /// Questions that did not reach the hooks because too many were waiting.
     pub asks_refused: AtomicU64,
     /// Hooks that panicked.

@@ -59,6 +59,7 @@ use crate::router::Router;
 use crate::status::Status;
 use crate::tls::Acceptor;
 use crate::tls::material::MaterialError;
+use crate::upstream::Upstream;
 
 /// Plain HTTP connections on their way to the control plane.
 const HAND_OFFS_MAX: usize = 1_024;
@@ -164,21 +165,24 @@ impl Server {
         let audit = Audit::start(config, &server_id)?;
         let ignis = config.mounts.iter().position(|m| m.dialect == config::Dialect::Ignis);
         let ignis = ignis.map(|index| MountId(index as u8));
-        let (redis, redis_thread) = match (&config.redis.url, ignis) {
-            (Some(_), Some(mount)) => {
-                let (handle, thread) = redis::spawn(
-                    &config.redis,
-                    server_id.clone(),
-                    mount,
-                    router.clone(),
-                    status.clone(),
-                    stopped.clone(),
-                )?;
-                (Some(handle), Some(thread))
-            }
-            _ => (None, None),
+        let topics = Arc::new(redis::Topics::of(config, status.clone()));
+        let upstream = Arc::new(Upstream::new(&config.redis, status.clone()));
+        let (redis, redis_thread) = if config.redis.url.is_some() && (ignis.is_some() || !topics.is_empty()) {
+            let wiring = redis::Wiring {
+                server_id: server_id.clone(),
+                ignis,
+                topics: topics.clone(),
+                upstream: upstream.clone(),
+                router: router.clone(),
+                status: status.clone(),
+            };
+            let (handle, thread) = redis::spawn(&config.redis, wiring, stopped.clone())?;
+            (Some(handle), Some(thread))
+        } else {
+            (None, None)
         };
-        let engine = Arc::new(Engine::new(server_id, ignis, router, redis, status).audited(audit));
+        let engine = Engine::new(server_id, ignis, router, redis, status).audited(audit);
+        let engine = Arc::new(engine.listening(upstream, topics));
 
         let (hand_offs, handed_off) = mpsc::channel(HAND_OFFS_MAX);
         let auth = auth_threads(config, &machine)?;
@@ -396,6 +400,7 @@ fn run_shard(thread: &ShardThread, core: Option<usize>) {
                 status.process.shards_restarted.fetch_add(1, Ordering::Relaxed);
                 status.shards[thread.id.0 as usize].degraded.store(true, Ordering::Release);
                 thread.engine.router().directory().forget_shard(thread.id);
+                thread.engine.upstream().forget_shard(thread.id);
                 tracing::error!(
                     shard = thread.id.0,
                     "a shard panicked and restarts empty; this is a bug in Shardcast"

@@ -216,6 +216,14 @@ fn a_token_is_made_and_checked_with_the_secret_of_the_configuration() {
     let (code, out, _) = token(&here, &["check", "-", "--room", "user:u2"], &made);
     assert_eq!(code, Some(1));
     assert!(out.contains("room       \"user:u2\": may not join, nothing allows it\n"), "{out}");
+    let topics = ["check", "-", "--room", "user:u2", "--mount", "/topics"];
+    let (code, _, err) = token(&here, &topics, &made);
+    assert!(code == Some(1) && err.contains("no mount has the path \"/topics\"; there are: /ws"), "{err}");
+    let dialect = ["--set", "mounts.1.dialect=topic"];
+    let (code, out, _) = token(&here, &[topics.as_slice(), &dialect].concat(), &made);
+    assert_eq!(code, Some(0));
+    let allowed = "may join, nothing speaks of it, and the mount's unlisted_rooms allows such rooms";
+    assert!(out.contains(allowed), "{out}");
 
     let (_, old, _) = token(&here, &["make", "--sub", "u1", "--expires", "0s"], "");
     let (code, out, _) = token(&here, &["check", old.trim(), "--set", "auth.jwt.leeway=0s"], "");

@@ -1,7 +1,7 @@
 //! Bodies of `POST /api/emit`: `shardcast::control::emit`.
 
 use shardcast::control::emit::decode;
-use shardcast::engine::Emit;
+use shardcast::engine::{Emit, Message};
 use shardcast_wire::ignis::{ClientId, Destination, Scratch, envelope};
 use shardcast_wire::json;
 
@@ -23,22 +23,25 @@ pub(super) fn run(data: &[u8]) {
     let body = std::str::from_utf8(data).expect("a body that is accepted is UTF-8");
     assert!(json::validate(body).is_ok(), "a body that is accepted is JSON");
     assert!(decoded.len() <= 1_000, "{} messages", decoded.len());
-    decoded.iter().for_each(check_message);
+    decoded.iter().for_each(|message| match message {
+        Message::Event(emit) => check_message(emit),
+        Message::Topic { channel, payload } => {
+            assert!(!channel.is_empty() && json::validate(payload).is_ok() && body.contains(payload));
+        }
+    });
     check_list(body, &decoded);
 }
 
 /// A message alone and a list of that message are the same.
-fn check_list(body: &str, decoded: &[Emit<'_>]) {
+fn check_list(body: &str, decoded: &[Message<'_>]) {
     if !body.trim_start().starts_with('{') {
         return;
     }
     let list = format!("[{body}\n,{body}]");
     let twice = decode(list.as_bytes()).expect("a list of good messages");
     assert_eq!(twice.len(), 2 * decoded.len());
-    for emit in &twice {
-        assert_eq!(emit.to, decoded[0].to);
-        assert_eq!(emit.payload, decoded[0].payload);
-        assert_eq!(emit.exclude, decoded[0].exclude);
+    for message in &twice {
+        assert_eq!(format!("{message:?}"), format!("{:?}", decoded[0]));
     }
 }
 

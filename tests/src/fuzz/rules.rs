@@ -169,8 +169,8 @@ fn check_rules(rules: &[(RoomTemplate, Vec<Part<'_>>, Effect)], person: Person<'
     };
     let all = RoomRules::new(&config);
     let places = Places::of(&principal);
-    assert_eq!(all.own(&principal, &places).decide(room), expected, "{room:?} for {person:?}");
+    assert_eq!(all.own(&principal, &places, Effect::Deny).decide(room), expected, "{room:?} for {person:?}");
     let mut asked = vec![room.to_owned(); 2];
-    all.retain(&principal, &mut asked);
+    all.retain(&principal, Effect::Deny, &mut asked);
     assert_eq!(asked.len(), if expected.allows() { 2 } else { 0 });
 }

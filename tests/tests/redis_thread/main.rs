@@ -1,6 +1,7 @@
 //! The Redis thread against a real Redis: what arrives, what is published, and what happens when the link breaks.
 
 mod failures;
+mod listening;
 mod messages;
 mod proxy;
 mod publishing;

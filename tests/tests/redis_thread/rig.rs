@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use shardcast::config::{self, RedisUrl};
 use shardcast::directory::Directory;
+use shardcast::engine::Engine;
 use shardcast::mailbox::{MailReceiver, mailbox};
-use shardcast::redis::{self, PublishOutcome, RedisHandle};
+use shardcast::redis::{self, PublishOutcome, RedisHandle, TopicMount, Topics, Wiring};
 use shardcast::router::Router;
 use shardcast::status::{ProcessCounters, Status};
-use shardcast_shard::{ClientRef, ConnId, Mail, MountId, ShardId};
+use shardcast::upstream::Upstream;
+use shardcast_shard::{ClientRef, ConnId, Listening, Mail, MountId, ShardId, Verdict};
 use shardcast_wire::ignis::envelope::{self, Destination, Payload};
 use shardcast_wire::ignis::{ClientId, UserId};
+use shardcast_wire::topic::{BinaryMode, ChannelPrefix, SnapshotFormat};
 use tokio::sync::watch;
 
 /// How long anything may take that happens at all.
@@ -22,16 +25,28 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Of every instance here, so that silence is noticed within a test's patience.
 pub const CANARY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Of every instance here, unless it says otherwise.
+pub const LINGER: Duration = Duration::from_millis(300);
+
 /// A client of every instance, on shard 1.
 pub const CLIENT: &str = "abcdef22-2222-4222-8222-222222222222";
 
 const MOUNT: MountId = MountId(0);
+
+/// A mount for topics, whose channels have no prefix.
+pub const TOPICS: MountId = MountId(1);
+
+/// Another, whose channels begin with `t:`, which takes payloads of up to 100 bytes and drops binary ones.
+pub const TERSE: MountId = MountId(2);
 
 /// A Redis thread and the mailboxes it posts to. Both shards have members of `room`, shard 1 has the users `"u1"` and
 /// 42 and the client [`CLIENT`].
 pub struct Instance {
     pub id: String,
     pub redis: RedisHandle,
+    pub upstream: Arc<Upstream>,
+    pub engine: Engine,
+    directory: Arc<Directory>,
     boxes: Vec<MailReceiver>,
     status: Arc<Status>,
     stop: watch::Sender<bool>,
@@ -44,14 +59,25 @@ impl Instance {
     }
 
     pub fn start_with(id: &str, url: &str, change: impl FnOnce(&mut config::Redis)) -> Self {
+        Self::start_on(id, url, Some(MOUNT), 1 << 17, change)
+    }
+
+    pub fn start_on(
+        id: &str,
+        url: &str,
+        ignis: Option<MountId>,
+        mailbox_max: usize,
+        change: impl FnOnce(&mut config::Redis),
+    ) -> Self {
         let mut config = config::Redis {
             url: Some(RedisUrl::new(url)),
             reconnect_delay_max: Duration::from_millis(200),
             canary_interval: CANARY_INTERVAL,
+            unsubscribe_linger: LINGER,
             ..config::Redis::default()
         };
         change(&mut config);
-        let directory = Arc::new(Directory::new(1));
+        let directory = Arc::new(Directory::new(3));
         let at = ClientRef { shard: ShardId(1), conn: ConnId { slot: 7, generation: 1 } };
         directory.client_up(ClientId::parse(CLIENT).expect("an id"), MOUNT, at);
         for user in [r#""u1""#, "42"] {
@@ -60,13 +86,34 @@ impl Instance {
         for shard in 0..2 {
             directory.room_up(MOUNT, Arc::from("room"), ShardId(shard));
         }
-        let (senders, boxes): (Vec<_>, Vec<_>) = (0..2).map(|_| mailbox(1 << 17).expect("eventfd")).unzip();
+        let (senders, boxes): (Vec<_>, Vec<_>) =
+            (0..2).map(|_| mailbox(mailbox_max).expect("eventfd")).unzip();
         let status = Arc::new(Status::new(Instant::now(), "epoll", 2));
-        let router = Arc::new(Router::new(directory, senders));
+        let router = Arc::new(Router::new(directory.clone(), senders));
         let (stop, stopped) = watch::channel(false);
-        let (redis, thread) = redis::spawn(&config, id.to_owned(), MOUNT, router, status.clone(), stopped)
-            .expect("the settings are good");
-        Self { id: id.to_owned(), redis, boxes, status, stop, thread: Some(thread) }
+        let wiring = Wiring {
+            server_id: id.to_owned(),
+            ignis,
+            topics: Arc::new(topics(&status)),
+            upstream: Arc::new(Upstream::new(&config, status.clone())),
+            router: router.clone(),
+            status: status.clone(),
+        };
+        let (upstream, topics) = (wiring.upstream.clone(), wiring.topics.clone());
+        let (redis, thread) = redis::spawn(&config, wiring, stopped).expect("the settings are good");
+        let engine = Engine::new(id.to_owned(), ignis, router, Some(redis.clone()), status.clone());
+        let engine = engine.listening(upstream.clone(), topics);
+        Self {
+            id: id.to_owned(),
+            redis,
+            upstream,
+            engine,
+            directory,
+            boxes,
+            status,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Waits until readiness is green.
@@ -109,6 +156,21 @@ impl Instance {
         counter(&self.status.process).load(Ordering::Relaxed)
     }
 
+    /// Connection `conn` of a shard is about to join a topic.
+    pub fn listen(&self, shard: u8, channel: &str, conn: u32) -> Option<Listening> {
+        self.upstream.listen(ShardId(shard), &channel.into(), Some(ConnId { slot: conn, generation: 1 }))
+    }
+
+    /// A reference is given back.
+    pub fn unlisten(&self, shard: u8, channel: &str) {
+        self.upstream.unlisten(ShardId(shard), channel);
+    }
+
+    /// A shard has members of a room.
+    pub fn room_up(&self, mount: MountId, shard: u8, room: &str) {
+        self.directory.room_up(mount, room.into(), ShardId(shard));
+    }
+
     /// Stops the thread and waits for it.
     pub fn stop(&mut self) {
         self.stop.send_replace(true);
@@ -124,9 +186,26 @@ impl Drop for Instance {
     }
 }
 
+fn topics(status: &Arc<Status>) -> Topics {
+    let format = SnapshotFormat::default();
+    let open =
+        TopicMount { mount: TOPICS, prefix: ChannelPrefix::default(), format, payload_bytes_max: 1 << 20 };
+    let terse = TopicMount {
+        mount: TERSE,
+        prefix: ChannelPrefix::parse("t:").expect("a good prefix"),
+        format: SnapshotFormat { binary: BinaryMode::Drop, ..format },
+        payload_bytes_max: 100,
+    };
+    Topics::new(vec![open, terse], status.clone())
+}
+
 /// What a letter is, to whom, `-slot` for whom not, and the text of its frame.
 fn describe(mail: Mail) -> String {
     let (what, frame, exclude) = match mail {
+        Mail::Verdict(verdict) => match *verdict {
+            Verdict::Listening { conn, room, outcome } => return format!("{outcome:?} {} {room}", conn.slot),
+            other => panic!("no question: {other:?}"),
+        },
         Mail::Broadcast { frame, exclude, .. } => ("broadcast".to_owned(), frame.plain, exclude),
         Mail::Room { room, own, frame, exclude, .. } => {
             let own = own.map_or(String::new(), |conn| format!("+{}", conn.slot));

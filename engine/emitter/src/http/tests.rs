@@ -63,14 +63,17 @@ async fn several_messages_are_an_array_in_order() {
         Message::new(Target::user("u"), "b").with_raw_data(json("null")),
         Message::new(Target::user(-7), "c"),
         Message::new(Target::client("id"), "d"),
+        Message::topic("chat").with_raw_data(json("[1, 2]")),
     ];
-    let results = r#"{"local_shards":1,"redis":"off"},{"redis":"local-only"},{"redis":"later"},{}"#;
+    let results =
+        r#"{"local_shards":1,"redis":"off"},{"redis":"local-only"},{"redis":"later"},{},{"redis":"queued"}"#;
     let (request, result) =
         exchange(&messages, &answer("200 OK", &format!(r#"{{"results":[{results}]}}"#))).await;
     let (_, body) = request.split_once("\r\n\r\n").expect("a head");
     let expected = concat!(
         r#"[{"type":"broadcast","event":"a"},{"type":"user","target":"u","event":"b","data":null},"#,
-        r#"{"type":"user","target":-7,"event":"c"},{"type":"client","target":"id","event":"d"}]"#
+        r#"{"type":"user","target":-7,"event":"c"},{"type":"client","target":"id","event":"d"},"#,
+        r#"{"type":"topic","target":"chat","data":[1, 2]}]"#
     );
     assert_eq!(body, expected);
     let receipt = |shards, redis| Receipt::Api { shards, redis };

@@ -1,4 +1,5 @@
-//! Which rooms a client may join: the rules of the configuration, in their order, then what is allowed beside them.
+//! Which rooms a client may join: the rules of the configuration, in their order, then what is allowed beside them, then
+//! what its mount says of the rest. Where a client names topics, rooms are topics: what it wrote, not the channel.
 
 use serde_json::Value;
 use shardcast_wire::ignis::UserId as Id;
@@ -37,6 +38,8 @@ pub enum Decision {
     Open,
     /// The token allows it.
     Token,
+    /// Nothing speaks of it, and the mount allows such rooms (`unlisted_rooms`).
+    Unlisted,
     /// Its name is longer than `limits.room_name_bytes_max`.
     TooLong,
     /// Nothing allows it.
@@ -47,7 +50,9 @@ impl Decision {
     /// Whether the client may.
     pub fn allows(self) -> bool {
         match self {
-            Self::Everything | Self::Open | Self::Token | Self::Rule(_, Effect::Allow) => true,
+            Self::Everything | Self::Open | Self::Token | Self::Unlisted | Self::Rule(_, Effect::Allow) => {
+                true
+            }
             Self::Rule(_, Effect::Deny) | Self::TooLong | Self::Nothing => false,
         }
     }
@@ -58,6 +63,7 @@ impl Decision {
 pub struct OwnRules<'r> {
     rules: &'r RoomRules,
     principal: &'r Principal,
+    unlisted: Effect,
     fitting: Vec<(usize, Effect, Vec<FilledTemplate<'r>>)>,
 }
 
@@ -78,16 +84,16 @@ impl RoomRules {
         rules + self.open.len() + principal.rooms.len()
     }
 
-    /// Of `rooms`, those that a client may join.
-    pub fn retain(&self, principal: &Principal, rooms: &mut Vec<String>) {
+    /// Of `rooms`, those that a client may join; `unlisted` is what its mount says of rooms that nothing speaks of.
+    pub fn retain(&self, principal: &Principal, unlisted: Effect, rooms: &mut Vec<String>) {
         rooms.truncate(ROOMS_PER_ASK_MAX);
         let places = Places::of(principal);
-        let own = self.own(principal, &places);
+        let own = self.own(principal, &places, unlisted);
         rooms.retain(|room| own.decide(room).allows());
     }
 
-    /// The rules that fit a client.
-    pub fn own<'r>(&'r self, principal: &'r Principal, places: &'r Places) -> OwnRules<'r> {
+    /// The rules that fit a client; `unlisted` is what its mount says of rooms that nothing speaks of.
+    pub fn own<'r>(&'r self, principal: &'r Principal, places: &'r Places, unlisted: Effect) -> OwnRules<'r> {
         let fits = |(rule, users): &&(Rule, Vec<Id>)| {
             let is_one = |id: &Id| principal.user.as_ref() == Some(id);
             rule.actions.contains(&RuleAction::Join)
@@ -102,7 +108,7 @@ impl RoomRules {
         };
         let fitting = self.rules.iter().enumerate().filter(|(_, rule)| fits(rule));
         let fitting = fitting.map(|(index, (rule, _))| (index, rule.effect, fill(rule))).collect();
-        OwnRules { rules: self, principal, fitting }
+        OwnRules { rules: self, principal, unlisted, fitting }
     }
 }
 
@@ -124,6 +130,8 @@ impl OwnRules<'_> {
             Decision::Open
         } else if is_among(&self.principal.rooms) {
             Decision::Token
+        } else if self.unlisted == Effect::Allow {
+            Decision::Unlisted
         } else {
             Decision::Nothing
         }

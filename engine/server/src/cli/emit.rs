@@ -15,7 +15,7 @@ const NO_KEY: &str = "none";
 
 /// What `emit` does, for its help.
 pub(super) const LONG_ABOUT: &str = "\
-Publish an event to a room, a user, a client or everyone.
+Publish an event to a room, a user, a client or everyone, or a message to a topic.
 
 It goes through the first of these that is given:
   1. the HTTP API at --api;
@@ -29,6 +29,7 @@ Examples:
   shardcast emit room chat message '{\"text\":\"hello\"}'
   shardcast emit room chat typing '{}' --exclude 7f0c0f6e-1c0b-4a55-9f1b-6f5d3a1f6a11
   shardcast emit user u1 notice '\"your order has shipped\"'
+  shardcast emit topic prices '{\"acme\":12.34}'
   shardcast emit broadcast maintenance null --redis-url redis://redis.internal
   date +%s | shardcast emit --api https://live.example.com client 7f0c0f6e-1c0b-4a55-9f1b-6f5d3a1f6a11 time -";
 
@@ -77,6 +78,13 @@ pub enum EmitTo {
         /// What is published.
         #[command(flatten)]
         body: EmitBody,
+    },
+    /// Publish on a Redis channel, to everyone who subscribed the topic that it is
+    Topic {
+        /// Name of the channel: the topic behind its mount's channel_prefix
+        channel: String,
+        /// What is published, as JSON, or "-" to read that from standard input
+        data: String,
     },
     /// Publish to every authenticated client
     Broadcast {
@@ -146,6 +154,10 @@ impl EmitTo {
     /// Checks the arguments; data that is `-` is read from `input`.
     pub fn into_message(self, input: impl Read) -> Result<Message, EmitError> {
         let (target, exclude, body) = match self {
+            Self::Topic { channel, .. } if channel.is_empty() => return Err(EmitError::Empty("channel")),
+            Self::Topic { channel, data } => {
+                return Ok(Message::topic(channel).with_raw_data(json(data, input)?));
+            }
             Self::Room { room, body, exclude } => (Target::room(room), exclude, body),
             Self::User { user, body } => (Target::user(user), Vec::new(), body),
             Self::Client { client, body } => (Target::client(client), Vec::new(), body),
@@ -160,11 +172,14 @@ impl EmitTo {
         if event.is_empty() {
             return Err(EmitError::Empty("event's name"));
         }
-        let data = if data == "-" { io::read_to_string(input).map_err(EmitError::Input)? } else { data };
-        let data = RawValue::from_string(data.trim().to_owned()).map_err(EmitError::Data)?;
-        let message = Message::new(target, event).with_raw_data(data);
+        let message = Message::new(target, event).with_raw_data(json(data, input)?);
         Ok(if exclude.is_empty() { message } else { message.excluding(exclude) })
     }
+}
+
+fn json(data: String, input: impl Read) -> Result<Box<RawValue>, EmitError> {
+    let data = if data == "-" { io::read_to_string(input).map_err(EmitError::Input)? } else { data };
+    RawValue::from_string(data.trim().to_owned()).map_err(EmitError::Data)
 }
 
 impl Via {

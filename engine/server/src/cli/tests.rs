@@ -132,12 +132,25 @@ fn emit_takes_a_target_an_event_and_json() {
 }
 
 #[test]
+fn emit_takes_a_channel_and_json_for_a_topic() {
+    for (args, data) in
+        [(["emit", "topic", "a:b", " {\"n\": 1.0} "], "{\"n\": 1.0}"), (["emit", "topic", "a:b", "-"], "7")]
+    {
+        let message = emit(&args).to.into_message(&b"7\n"[..]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((&message.target, message.event.as_str()), (&Target::Topic("a:b".to_owned()), ""));
+        assert_eq!(message.data.as_deref().map(RawValue::get), Some(data));
+    }
+}
+
+#[test]
 fn emit_refuses_what_cannot_be_published() {
     let refuse = |args: &[&str]| emit(args).to.into_message(&b""[..]).expect_err("it cannot be published");
     assert!(matches!(refuse(&["emit", "room", "chat", "message", "text"]), EmitError::Data(_)));
     assert!(matches!(refuse(&["emit", "room", "chat", "message", "-"]), EmitError::Data(_)));
     assert!(matches!(refuse(&["emit", "room", "", "message", "1"]), EmitError::Empty("target")));
     assert!(matches!(refuse(&["emit", "broadcast", "", "1"]), EmitError::Empty(_)));
+    assert!(matches!(refuse(&["emit", "topic", "", "1"]), EmitError::Empty("channel")));
+    assert!(matches!(refuse(&["emit", "topic", "chat", "text"]), EmitError::Data(_)));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::auth::rules::{Decision, Places, RoomRules, user_id};
 use crate::auth::signing::{self, SigningError, SigningKey};
 use crate::config::codec::{Codec, Name, Span};
 use crate::config::raw::Raw;
-use crate::config::{Choice, Config, JwtAlgorithm, Loaded, SecretEncoding};
+use crate::config::{Choice, Config, Dialect, Effect, JwtAlgorithm, Loaded, Mount, SecretEncoding};
 use crate::wall_clock::now_unix_ms;
 
 /// What `token` does, for its help.
@@ -140,9 +140,13 @@ pub struct CheckArgs {
     /// The token, or "-" to read it from standard input
     pub token: String,
 
-    /// A room that its client wants to join; can be repeated
+    /// A room (or topic) that its client wants to join; can be repeated
     #[arg(long, value_name = "ROOM")]
     pub room: Vec<String>,
+
+    /// Path of the mount it connects to, which decides about rooms that nothing speaks of; else the first
+    #[arg(long, value_name = "PATH")]
+    pub mount: Option<String>,
 }
 
 /// A token that was not made, or could not be looked at.
@@ -154,6 +158,14 @@ pub enum TokenError {
     /// A flag that makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A path that no mount has.
+    #[error("no mount has the path {path:?}; there are: {known}")]
+    Mount {
+        /// What was given.
+        path: String,
+        /// Those there are.
+        known: String,
+    },
     /// The key's file cannot be read, or the configuration's secret.
     #[error("the key cannot be used: {0}")]
     Key(#[from] KeyError),
@@ -397,7 +409,7 @@ pub fn check(args: &CheckArgs, loaded: &Loaded, terminal: &Terminal) -> Result<R
     describe(&mut text, &principal);
     let rules = RoomRules::new(config);
     let places = Places::of(&principal);
-    let own = rules.own(&principal, &places);
+    let own = rules.own(&principal, &places, unlisted_rooms(config, args.mount.as_deref())?);
     let mut is_good = true;
     for room in &args.room {
         let decision = own.decide(room);
@@ -406,6 +418,22 @@ pub fn check(args: &CheckArgs, loaded: &Loaded, terminal: &Terminal) -> Result<R
         put(&mut text, "room", &format!("{room:?}: {may}, {}", why(decision)));
     }
     Ok(Report { text, is_good })
+}
+
+/// What the mount on `path` says of rooms that nothing speaks of; without a path, the first that asks at all.
+fn unlisted_rooms(config: &Config, path: Option<&str>) -> Result<Effect, TokenError> {
+    let is_it = |mount: &&Mount| match path {
+        Some(path) => mount.path == path,
+        None => mount.dialect != Dialect::Echo,
+    };
+    match (config.mounts.iter().find(is_it), path) {
+        (Some(mount), _) => Ok(mount.unlisted_rooms),
+        (None, None) => Ok(Effect::Deny),
+        (None, Some(path)) => {
+            let paths: Vec<_> = config.mounts.iter().map(|mount| mount.path.as_str()).collect();
+            Err(TokenError::Mount { path: path.to_owned(), known: paths.join(", ") })
+        }
+    }
 }
 
 /// A token that the configuration lists, or that dev mode lets in.
@@ -472,6 +500,9 @@ fn why(decision: Decision) -> String {
         Decision::Rule(index, effect) => format!("auth.rules.{index} decides ({})", effect.name()),
         Decision::Open => "auth.rooms allows it".to_owned(),
         Decision::Token => "the token allows it".to_owned(),
+        Decision::Unlisted => {
+            "nothing speaks of it, and the mount's unlisted_rooms allows such rooms".to_owned()
+        }
         Decision::TooLong => "its name is longer than limits.room_name_bytes_max".to_owned(),
         Decision::Nothing => "nothing allows it".to_owned(),
     }

@@ -3,22 +3,20 @@
 //! Bounds of a single value are the key's own (see [`super::keys`]). Checks change nothing: they read a configuration,
 //! facts, and the files of keys, so that a reload can be checked before anything changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-
-use shardcast_wire::ignis::RESERVED_PREFIX;
 
 use super::Config;
 use super::key::KeyPath;
 use super::keys::{
-    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rule as RoomRule, Server, Tls, TlsCertificate,
-    Token,
+    Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Mount, Rule as RoomRule, Server, Tls, TlsCertificate, Token,
 };
 use super::load::Origins;
 use super::machine::Machine;
+use super::mounts::{self, MountAdvice, MountRule};
 use super::problem::{Problem, Warning};
 use super::secret::mask_url;
-use super::values::{Auto, Choice, Dialect, Encryption, EncryptionInbound, ProxyProtocol, WebhookHook};
+use super::values::{Auto, Choice, Dialect, Effect, ProxyProtocol, WebhookHook};
 use super::webhooks::{self, WebhookAdvice, WebhookRule};
 use crate::auth::key::{Key, KeyError};
 use crate::auth::rules::{RULE_ROOMS_MAX, RULES_MAX};
@@ -29,9 +27,6 @@ const KEY_BYTES_MIN: usize = 16;
 
 /// With room for fewer connections than this, the limit on open files was probably never set.
 const CONNECTIONS_FEW: usize = 4_096;
-
-/// Mounts are numbered in a byte.
-const MOUNTS_MAX: usize = 256;
 
 /// A rule that is broken. The server does not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,59 +67,6 @@ pub enum Rule {
         /// Files allowed.
         allowed: u64,
     },
-    /// No mounts.
-    #[error(
-        "no mount: clients could not connect; add a [[mounts]] table, or remove the key for the default one"
-    )]
-    NoMount,
-    /// A mount's path does not begin with `/`.
-    #[error("{0:?} does not begin with \"/\"")]
-    PathRelative(String),
-    /// A mount's path that no request can have.
-    #[error(
-        "no request has the path {0:?}: a path has no \"?\", \"#\", \"\\\", space, \".\" or \"..\" segment, and \
-         characters beyond ASCII are percent-encoded"
-    )]
-    PathUnreachable(String),
-    /// Two mounts on one path.
-    #[error("{0:?} is the path of another mount too; paths must differ")]
-    PathTwice(String),
-    /// A default room without a name.
-    #[error("a room's name is empty")]
-    RoomUnnamed,
-    /// A default room whose name is longer than allowed.
-    #[error("the room name {room:?} is longer than limits.room_name_bytes_max ({bytes_max} bytes)")]
-    RoomNameLong {
-        /// The name.
-        room: String,
-        /// The bound.
-        bytes_max: usize,
-    },
-    /// A default room listed twice.
-    #[error("the room {0:?} is listed twice")]
-    RoomTwice(String),
-    /// A default room whose name the dialect keeps for itself.
-    #[error("the room name {0:?} begins with \"ws:\", which the ignis dialect keeps for itself")]
-    RoomReserved(String),
-    /// More default rooms than a connection may be in.
-    #[error("{count} default rooms are more than limits.rooms_per_connection_max ({rooms_max})")]
-    RoomsTooMany {
-        /// How many.
-        count: usize,
-        /// The bound.
-        rooms_max: usize,
-    },
-    /// A connection's outbox larger than all of them may be.
-    #[error(
-        "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
-    )]
-    OutboxAboveTotal,
-    /// Encryption of a dialect without.
-    #[error("only the ignis dialect encrypts; remove this, or serve its clients on a mount of that dialect")]
-    EncryptionUnknown,
-    /// More mounts than a connection can name.
-    #[error("{0} mounts are more than {MOUNTS_MAX}")]
-    MountsTooMany(usize),
     /// An API key that is empty, or cannot stand in a header.
     #[error("an API key must be visible ASCII characters, at least one, to be sent as a bearer key")]
     ApiKeyForm,
@@ -169,6 +111,9 @@ pub enum Rule {
     /// A token that is empty or missing.
     #[error("missing or empty; give every [[auth.tokens]] table a token")]
     TokenEmpty,
+    /// Of a mount.
+    #[error(transparent)]
+    Mount(#[from] MountRule),
     /// Of the section `webhooks`.
     #[error(transparent)]
     Webhook(#[from] WebhookRule),
@@ -227,22 +172,11 @@ pub enum Advice {
     /// An audit log that is required and has no file.
     #[error("has no effect without audit.file")]
     AuditNowhere,
-    /// Every web page may connect, and others can reach the listener.
-    #[error(
-        "{0} can be reached from other machines, and every web page may connect; list the pages' origins"
-    )]
-    OriginsOpen(SocketAddr),
     /// Everybody is a proxy.
     #[error(
         "every address is a trusted proxy, so that clients can name whatever address they like; list your proxies"
     )]
     ProxiesEveryone,
-    /// A second mount of a dialect that backends publish to.
-    #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
-    IgnisAgain,
-    /// Something about encryption where nobody is encrypted.
-    #[error("has no effect unless the mount's clients can be encrypted: set encryption")]
-    EncryptionOff,
     /// More pinned shards than cores.
     #[error(
         "{shards} shards are pinned to {cores} cores and will wait for each other; use \"auto\" or server.pin = false"
@@ -253,6 +187,9 @@ pub enum Advice {
         /// Cores.
         cores: usize,
     },
+    /// Of a mount.
+    #[error(transparent)]
+    Mount(#[from] MountAdvice),
     /// Of the section `webhooks`.
     #[error(transparent)]
     Webhook(#[from] WebhookAdvice),
@@ -306,13 +243,7 @@ pub fn check(config: &Config, machine: &Machine) -> Findings {
     check_rules(config, &mut findings);
     check_audit(config, &mut findings);
     webhooks::check(config, &mut findings);
-    check_paths(config, &mut findings);
-    for (index, mount) in config.mounts.iter().enumerate() {
-        check_rooms(config, index, mount, &mut findings);
-        check_origins(config, index, mount, &mut findings);
-        check_outbox(config, index, mount, &mut findings);
-        check_encryption(index, mount, &mut findings);
-    }
+    mounts::check(config, &mut findings);
     findings
 }
 
@@ -334,7 +265,7 @@ fn check_listeners(config: &Config, findings: &mut Findings) {
             findings.refuse(Server::NAME, 0, "tls_listen", Rule::TlsShared(*address));
         }
     }
-    for address in config.server.client_addresses() {
+    for address in config.client_addresses() {
         if config.auth.dev && !config.auth.insecure && !address.ip().is_loopback() {
             findings.refuse(Auth::NAME, 0, "dev", Rule::DevExposed(*address));
         }
@@ -363,13 +294,6 @@ fn check_proxies(config: &Config, findings: &mut Findings) {
     }
 }
 
-fn check_origins(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
-    let exposed = config.server.client_addresses().find(|address| !address.ip().is_loopback());
-    if let Some(address) = exposed.filter(|_| mount.origins.is_empty()) {
-        findings.advise(Mount::NAME, index, "origins", Advice::OriginsOpen(*address));
-    }
-}
-
 /// What the files hold is looked at by [`crate::tls::material`].
 fn check_tls(config: &Config, findings: &mut Findings) {
     let Tls { certificate, key, certificates, .. } = &config.tls;
@@ -394,7 +318,7 @@ fn check_tls(config: &Config, findings: &mut Findings) {
 }
 
 /// Whether some connection could reach both addresses.
-fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+pub(super) fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
     let wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && (wildcard || one.ip() == other.ip())
 }
@@ -505,7 +429,8 @@ fn check_jwt(config: &Config, findings: &mut Findings) {
     }
     let auth = &config.auth;
     let is_closed = auth.rooms.is_empty() && auth.rules.is_empty() && jwt.rooms_claim.is_empty();
-    if jwt.is_used() && is_closed && !auth.dev {
+    let is_denied = |mount: &Mount| mount.dialect != Dialect::Echo && mount.unlisted_rooms == Effect::Deny;
+    if jwt.is_used() && is_closed && !auth.dev && config.mounts.iter().any(is_denied) {
         findings.advise(Auth::NAME, 0, "rooms", Advice::NothingJoined);
     }
 }
@@ -532,73 +457,5 @@ fn check_rules(config: &Config, findings: &mut Findings) {
 fn check_audit(config: &Config, findings: &mut Findings) {
     if config.audit.required && config.audit.file.is_none() {
         findings.advise(Audit::NAME, 0, "required", Advice::AuditNowhere);
-    }
-}
-
-fn check_paths(config: &Config, findings: &mut Findings) {
-    if config.mounts.is_empty() {
-        findings.refuse(Mount::NAME, 0, "path", Rule::NoMount);
-    }
-    if config.mounts.len() > MOUNTS_MAX {
-        findings.refuse(Mount::NAME, MOUNTS_MAX, "path", Rule::MountsTooMany(config.mounts.len()));
-    }
-    let ignis = config.mounts.iter().enumerate().filter(|(_, mount)| mount.dialect == Dialect::Ignis);
-    for (index, _) in ignis.skip(1) {
-        findings.advise(Mount::NAME, index, "dialect", Advice::IgnisAgain);
-    }
-    let mut paths = BTreeSet::new();
-    for (index, Mount { path, .. }) in config.mounts.iter().enumerate() {
-        let unreachable =
-            |c: char| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\' | '"' | '<' | '>' | '`');
-        let dots = |segment: &str| matches!(segment, "." | "..");
-        let rule = if !path.starts_with('/') {
-            Rule::PathRelative(path.clone())
-        } else if path.contains(unreachable) || path.split('/').any(dots) {
-            Rule::PathUnreachable(path.clone())
-        } else if !paths.insert(path) {
-            Rule::PathTwice(path.clone())
-        } else {
-            continue;
-        };
-        findings.refuse(Mount::NAME, index, "path", rule);
-    }
-}
-
-fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
-    let Limits { room_name_bytes_max: bytes_max, rooms_per_connection_max: rooms_max, .. } = config.limits;
-    let mut refuse = |rule| findings.refuse(Mount::NAME, index, "default_rooms", rule);
-    let count = mount.default_rooms.len();
-    if count > rooms_max {
-        refuse(Rule::RoomsTooMany { count, rooms_max });
-    }
-    let mut seen = BTreeMap::new();
-    for room in &mount.default_rooms {
-        if room.is_empty() {
-            refuse(Rule::RoomUnnamed);
-        } else if room.len() > bytes_max {
-            refuse(Rule::RoomNameLong { room: room.clone(), bytes_max });
-        } else if mount.dialect == Dialect::Ignis && room.starts_with(RESERVED_PREFIX) {
-            refuse(Rule::RoomReserved(room.clone()));
-        }
-        let times = seen.entry(room).or_insert(0);
-        *times += 1;
-        if *times == 2 && !room.is_empty() {
-            refuse(Rule::RoomTwice(room.clone()));
-        }
-    }
-}
-
-fn check_encryption(index: usize, mount: &Mount, findings: &mut Findings) {
-    if mount.encryption != Encryption::Off && mount.dialect != Dialect::Ignis {
-        findings.refuse(Mount::NAME, index, "encryption", Rule::EncryptionUnknown);
-    }
-    if mount.encryption == Encryption::Off && mount.encryption_inbound != EncryptionInbound::Off {
-        findings.advise(Mount::NAME, index, "encryption_inbound", Advice::EncryptionOff);
-    }
-}
-
-fn check_outbox(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
-    if mount.outbox_bytes_max > config.limits.outbox_bytes_total_max {
-        findings.refuse(Mount::NAME, index, "outbox_bytes_max", Rule::OutboxAboveTotal);
     }
 }

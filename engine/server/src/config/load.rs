@@ -22,7 +22,7 @@ use super::machine::Machine;
 use super::problem::{ConfigError, Origin, Problem, Warning};
 use super::raw::Raw;
 use super::suggest::nearest;
-use super::{Config, Mount};
+use super::{Config, Dialect, Mount};
 
 /// The file that is read from the working directory when none is named.
 pub const FILE_DEFAULT: &str = "shardcast.toml";
@@ -195,6 +195,8 @@ struct Layers {
     assignments: Vec<Assignment>,
     /// Tables of each repeated section.
     counts: BTreeMap<&'static str, usize>,
+    /// The repeated sections that the file speaks of, without tables, too.
+    tables_in_file: Vec<&'static str>,
     origins: Origins,
     problems: Vec<Problem>,
     /// Keys whose value was refused.
@@ -208,6 +210,7 @@ impl Layers {
         Self {
             assignments: Vec::new(),
             counts: repeated.map(|section| (section.name, section.count(&config))).collect(),
+            tables_in_file: Vec::new(),
             origins: Origins::default(),
             problems: Vec::new(),
             refused: Vec::new(),
@@ -287,6 +290,7 @@ impl Layers {
         match (value, &section.rows) {
             (DeValue::Table(table), None) => self.table(place, Some((section, 0)), table),
             (DeValue::Array(tables), Some(_)) => {
+                self.tables_in_file.push(section.name);
                 self.counts.insert(section.name, tables.len());
                 for (index, table) in tables.iter().enumerate() {
                     let origin = place.origin(table.span().start);
@@ -374,6 +378,7 @@ impl Layers {
             }
         }
         self.mounts(&mut config);
+        let is_left_out = self.leaves_mounts_out();
         for Assignment { path, raw, origin } in self.assignments.drain(..) {
             match (path.key.set)(&mut config, path.index, &raw) {
                 Ok(()) => {
@@ -386,7 +391,16 @@ impl Layers {
                 }
             }
         }
+        if config.auth.dev && is_left_out {
+            config.mounts.push(Mount::for_dialect(Dialect::Topic));
+        }
         config
+    }
+
+    /// Whether no layer says anything about mounts.
+    fn leaves_mounts_out(&self) -> bool {
+        !self.tables_in_file.contains(&Mount::NAME)
+            && !self.assignments.iter().any(|assignment| assignment.path.section.name == Mount::NAME)
     }
 
     /// Gives each mount the defaults of its dialect, which must be known before its other keys are set.

@@ -11,6 +11,7 @@ pub mod key;
 pub mod keys;
 pub mod load;
 pub mod machine;
+pub mod mounts;
 pub mod pattern;
 pub mod problem;
 pub mod raw;
@@ -24,6 +25,8 @@ pub mod traffic;
 pub mod url;
 pub mod values;
 pub mod webhooks;
+
+use std::net::SocketAddr;
 
 pub use keys::{
     Admin, Api, Audit, Auth, Jwks, Jwt, JwtKey, Limits, Mount, Rates, Redis, Rule, Server, Tls,
@@ -88,5 +91,19 @@ impl Default for Config {
             webhooks: Webhooks::default(),
             mounts: vec![Mount::default()],
         }
+    }
+}
+
+impl Config {
+    /// Every address that clients connect to: with TLS, without, and those of mounts.
+    pub fn client_addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.server.client_addresses().chain(self.mounts.iter().flat_map(|mount| &mount.listen))
+    }
+}
+
+impl Server {
+    /// The addresses at which all mounts answer, with TLS and without.
+    pub fn client_addresses(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.listen.iter().chain(&self.tls_listen)
     }
 }

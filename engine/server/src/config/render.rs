@@ -8,7 +8,7 @@ use super::Config;
 use super::key::{Key, KeyPath, Section};
 use super::keys::{Auth, Mount, SECTIONS, Server};
 use super::load::Loaded;
-use super::values::{Auto, Dialect};
+use super::values::{Auto, Choice, Dialect};
 
 /// What stands before the first section of the reference page.
 const REFERENCE_HEAD: &str = r#"# Configuration
@@ -79,9 +79,7 @@ fn reference_key(out: &mut String, config: &Config, section: &'static Section, k
             choices.iter().for_each(|(name, meaning)| put!(out, "  - `\"{name}\"`: {meaning}"));
         }
     }
-    let echo =
-        echo_default(config, &path).map_or_else(String::new, |value| format!("; in an echo mount `{value}`"));
-    put!(out, "- Default: `{}`{echo}", (key.write)(config, 0));
+    put!(out, "- Default: `{}`{}", (key.write)(config, 0), dialect_defaults(config, &path, '`'));
     put!(out, "- Environment: `{}`", path.env());
     if key.secret {
         put!(out, "- *secret*: masked wherever it is shown");
@@ -108,8 +106,9 @@ pub fn default_file() -> String {
                 [] => put!(out, "# Takes {}.", (key.expected)()),
                 choices => choices.iter().for_each(|(name, meaning)| put!(out, "#   \"{name}\": {meaning}")),
             }
-            if let Some(value) = echo_default(&config, &path) {
-                put!(out, "# In an echo mount the default is {value}.");
+            let others = dialect_defaults(&config, &path, ' ');
+            if let Some(others) = others.strip_prefix("; ") {
+                put!(out, "# By default {}.", others.trim_end());
             }
             put!(out, "#{} = {}", key.name, (key.write)(&config, 0));
         }
@@ -167,14 +166,19 @@ fn sample() -> Config {
     config
 }
 
-/// The default of a mount's key with the echo dialect, where it is another.
-fn echo_default(config: &Config, path: &KeyPath) -> Option<String> {
+/// The defaults of a mount's key with the dialects for which it is another than with ignis, each `; with echo` and the
+/// value between `quote`s.
+fn dialect_defaults(config: &Config, path: &KeyPath, quote: char) -> String {
     if path.section.name != Mount::NAME || path.key.name == "dialect" {
-        return None;
+        return String::new();
     }
-    let echo = Config { mounts: vec![Mount::for_dialect(Dialect::Echo)], ..config.clone() };
-    let value = (path.key.write)(&echo, 0);
-    (value != (path.key.write)(config, 0)).then_some(value)
+    let ignis = (path.key.write)(config, 0);
+    let others = Dialect::NAMES.iter().filter_map(|&(name, dialect, _)| {
+        let mounts = Config { mounts: vec![Mount::for_dialect(dialect)], ..config.clone() };
+        let value = (path.key.write)(&mounts, 0);
+        (value != ignis).then(|| format!("; with {name} {quote}{value}{quote}"))
+    });
+    others.collect()
 }
 
 /// The lines of a doc comment without the space that follows `///`.

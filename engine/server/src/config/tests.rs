@@ -334,3 +334,22 @@ fn a_mount_takes_the_defaults_of_its_dialect_whatever_the_order() {
     let mount = &loaded(text, &[], &["mounts.0.dialect=ignis"]).config.mounts[0];
     assert_eq!((mount.message_bytes_max, mount.fragments_max), (7, 1_024));
 }
+
+#[test]
+fn dev_mode_without_mounts_has_topics_as_well_and_production_has_not() {
+    let dialects = |text: &str, sets: &[&str]| -> Vec<Dialect> {
+        loaded(text, &[], sets).config.mounts.iter().map(|mount| mount.dialect).collect()
+    };
+    let dev = "[auth]\ndev = true\n";
+    assert_eq!(dialects("", &[]), [Dialect::Ignis]);
+    assert_eq!(dialects(dev, &[]), [Dialect::Ignis, Dialect::Topic]);
+    assert_eq!(dialects("", &["auth.dev=true"]), [Dialect::Ignis, Dialect::Topic]);
+    assert_eq!(loaded(dev, &[], &[]).config.mounts[1], Mount::for_dialect(Dialect::Topic));
+    assert_eq!(loaded(dev, &[], &[]).config.mounts[1].path, "/topics");
+    assert_eq!(dialects(&format!("{dev}[[mounts]]"), &[]), [Dialect::Ignis]);
+    assert_eq!(dialects(dev, &["mounts.0.dialect=echo"]), [Dialect::Echo]);
+    assert_eq!(refused(&format!("mounts = []\n{dev}")).len(), 1);
+    // What is printed for it is a file that comes to the same.
+    let page = render::effective(&loaded(dev, &[], &[]));
+    assert_eq!(dialects(&page, &[]), [Dialect::Ignis, Dialect::Topic]);
+}

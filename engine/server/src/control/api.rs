@@ -12,9 +12,10 @@ use hyper::body::{Body, Incoming};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shardcast_shard::ClientView;
+use shardcast_shard::{ClientView, MountId};
 use shardcast_wire::date;
 use shardcast_wire::ignis::{ClientId, UserId};
+use shardcast_wire::topic::SessionId;
 
 use super::answer::{self, Answer};
 use super::error::ApiError;
@@ -131,7 +132,7 @@ impl EmitResult {
 async fn emit_messages(control: &Control, request: Request<Incoming>) -> Result<Answer, ApiError> {
     let body = read_body(control, request).await?;
     let messages = emit::decode(&body)?;
-    let results: Vec<_> = control.engine.emit_all(&messages)?.into_iter().map(EmitResult::new).collect();
+    let results: Vec<_> = control.engine.send_all(&messages)?.into_iter().map(EmitResult::new).collect();
     let accepted = results.len();
     control.engine.status().process.api_emitted.fetch_add(accepted as u64, Ordering::Relaxed);
     Ok(answer::json(StatusCode::OK, &EmitAnswer { accepted, results }))
@@ -168,32 +169,55 @@ struct Room<'a> {
     members: usize,
 }
 
-/// `GET /api/rooms?limit=N`.
+/// `GET /api/rooms?mount=PATH&limit=N`. Without a mount it is the one that events go to; without that, the first.
 async fn rooms(control: &Control, query: Option<&str>) -> Result<Answer, ApiError> {
-    let limit = rooms_limit(query)?;
-    let found = control.engine.rooms(limit + 1).await.ok_or(ApiError::ShardBusy)?;
+    let RoomsQuery { limit, mount } = rooms_query(query)?;
+    let mount = match mount {
+        None => control.engine.ignis_mount().unwrap_or(MountId(0)),
+        Some(path) => known_mount(control, path).ok_or(ApiError::UnknownMount)?,
+    };
+    let found = control.engine.rooms(mount, limit + 1).await.ok_or(ApiError::ShardBusy)?;
     let truncated = found.len() > limit;
     let rooms = found.iter().take(limit).map(|(name, members)| Room { name, members: *members }).collect();
     Ok(answer::json(StatusCode::OK, &RoomsAnswer { rooms, truncated }))
 }
 
-fn rooms_limit(query: Option<&str>) -> Result<usize, ApiError> {
-    let mut limit = ROOMS_LIMIT_DEFAULT;
+/// The mount of a path, which may be percent-encoded; it may hold escapes of its own as well.
+fn known_mount(control: &Control, path: &str) -> Option<MountId> {
+    let mount = |path: &str| control.settings.mount(path);
+    mount(path).or_else(|| mount(&percent_decoded(path)?))
+}
+
+/// Which rooms are asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct RoomsQuery<'a> {
+    limit: usize,
+    /// The path of a mount, as it was sent.
+    mount: Option<&'a str>,
+}
+
+fn rooms_query(query: Option<&str>) -> Result<RoomsQuery<'_>, ApiError> {
+    let mut asked = RoomsQuery { limit: ROOMS_LIMIT_DEFAULT, mount: None };
     for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        if name != "limit" {
-            return Err(ApiError::UnknownParameter { known: "`limit`" });
+        match name {
+            "limit" => {
+                let value = value.parse().ok().map(NonZeroUsize::get);
+                let value = value.filter(|&value| value <= ROOMS_LIMIT_MAX);
+                asked.limit = value.ok_or(ApiError::BadLimit { limit_max: ROOMS_LIMIT_MAX })?;
+            }
+            "mount" => asked.mount = Some(value),
+            _ => return Err(ApiError::UnknownParameter { known: "`limit` and `mount`" }),
         }
-        let value = value.parse().ok().map(NonZeroUsize::get).filter(|&value| value <= ROOMS_LIMIT_MAX);
-        limit = value.ok_or(ApiError::BadLimit { limit_max: ROOMS_LIMIT_MAX })?;
     }
-    Ok(limit)
+    Ok(asked)
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Client<'a> {
     id: String,
+    mount: &'a str,
     user_id: Option<&'a RawValue>,
     rooms: Vec<&'a str>,
     connected_at: String,
@@ -201,13 +225,14 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn new(view: &'a ClientView) -> Self {
+    fn new(view: &'a ClientView, mount: &'a str) -> Self {
         let user_id = view
             .user
             .as_ref()
             .map(|user| serde_json::from_str(user.as_json()).expect("a user's id is kept as valid JSON"));
         Self {
             id: view.id.to_string(),
+            mount,
             user_id,
             rooms: view.rooms.iter().map(|room| &**room).collect(),
             connected_at: date::iso_ms(view.connected_unix_ms),
@@ -218,9 +243,11 @@ impl<'a> Client<'a> {
 
 /// `GET /api/clients/{id}`.
 async fn client(control: &Control, id: &str) -> Result<Answer, ApiError> {
-    let id = known_client(control, id)?;
+    let (id, mount) = known_client(control, id)?;
     match control.engine.client(id).await {
-        Some(view) => Ok(answer::json(StatusCode::OK, &Client::new(&view))),
+        Some(view) => {
+            Ok(answer::json(StatusCode::OK, &Client::new(&view, control.settings.mount_path(mount))))
+        }
         None if is_connected(control, id) => Err(ApiError::ShardBusy),
         None => Err(ApiError::UnknownClient),
     }
@@ -233,7 +260,7 @@ struct Kicked {
 
 /// `DELETE /api/clients/{id}`: 202, because the shard closes it in a turn of its own.
 fn kick(control: &Control, id: &str) -> Result<Answer, ApiError> {
-    let id = known_client(control, id)?;
+    let (id, _) = known_client(control, id)?;
     if control.engine.kick(id) {
         return Ok(answer::json(StatusCode::ACCEPTED, &Kicked { kicked: id.to_string() }));
     }
@@ -284,9 +311,11 @@ fn percent_decoded(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn known_client(control: &Control, id: &str) -> Result<ClientId, ApiError> {
-    let id = ClientId::parse(id).ok_or(ApiError::UnknownClient)?;
-    is_connected(control, id).then_some(id).ok_or(ApiError::UnknownClient)
+/// A client that is connected here, and its mount. A client of a topic mount knows its session only, so that does as well.
+fn known_client(control: &Control, id: &str) -> Result<(ClientId, MountId), ApiError> {
+    let id = ClientId::parse(id).or_else(|| SessionId::client(id)).ok_or(ApiError::UnknownClient)?;
+    let (mount, _) = control.engine.router().directory().client(id).ok_or(ApiError::UnknownClient)?;
+    Ok((id, mount))
 }
 
 fn is_connected(control: &Control, id: ClientId) -> bool {
@@ -340,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_a_number_within_its_bounds() {
+    fn which_rooms_are_asked_for_is_a_limit_within_its_bounds_and_a_mount() {
         let cases = [
             (None, Some(ROOMS_LIMIT_DEFAULT)),
             (Some(""), Some(ROOMS_LIMIT_DEFAULT)),
@@ -354,7 +383,11 @@ mod tests {
             (Some("limit=1&after=x"), None),
         ];
         for (query, expected) in cases {
-            assert_eq!(rooms_limit(query).ok(), expected, "{query:?}");
+            assert_eq!(rooms_query(query).ok().map(|asked| asked.limit), expected, "{query:?}");
+        }
+        for (query, mount) in [("mount=/topics", "/topics"), ("limit=1&mount=%2Fa", "%2Fa")] {
+            let asked = rooms_query(Some(query)).expect("a good query");
+            assert_eq!(asked.mount, Some(mount), "{query}");
         }
     }
 }

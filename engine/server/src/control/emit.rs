@@ -13,7 +13,7 @@ use shardcast_wire::json::{self, JsonError, Kind};
 
 use super::error::ApiError;
 use crate::config::suggest::nearest;
-use crate::engine::Emit;
+use crate::engine::{Emit, Message};
 
 /// Messages that one request may bring.
 const MESSAGES_MAX: usize = 1_000;
@@ -28,7 +28,10 @@ const QUOTE_CHARS_MAX: usize = 64;
 const FIELDS: [&str; 5] = ["type", "target", "event", "data", "exclude"];
 
 /// The kinds of target.
-const TYPES: [&str; 4] = ["broadcast", "room", "user", "client"];
+const TYPES: [&str; 5] = ["broadcast", "room", "user", "client", TOPIC];
+
+/// The one kind that is no event: a payload for a Redis channel.
+const TOPIC: &str = "topic";
 
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +130,7 @@ fn shortened(text: &str) -> String {
 ///
 /// # Errors
 /// Something is wrong with the body or one of its messages; none is to be sent.
-pub fn decode(body: &[u8]) -> Result<Vec<Emit<'_>>, ApiError> {
+pub fn decode(body: &[u8]) -> Result<Vec<Message<'_>>, ApiError> {
     let body =
         std::str::from_utf8(body).map_err(|error| ApiError::NotUtf8 { position: error.valid_up_to() })?;
     let value: &RawValue = serde_json::from_str(body).map_err(ApiError::NotJson)?;
@@ -146,7 +149,7 @@ pub fn decode(body: &[u8]) -> Result<Vec<Emit<'_>>, ApiError> {
     messages.into_iter().enumerate().map(message).collect()
 }
 
-fn message(raw: &RawValue) -> Result<Emit<'_>, MessageError> {
+fn message(raw: &RawValue) -> Result<Message<'_>, MessageError> {
     if json::kind(raw.get()) != Kind::Object {
         return Err(MessageError::NotObject);
     }
@@ -157,7 +160,11 @@ fn message(raw: &RawValue) -> Result<Emit<'_>, MessageError> {
         return Err(problem);
     }
     let [kind, target, event, data, exclude] = known;
-    let to = destination(&text("type", kind)?, target)?;
+    let kind = text("type", kind)?;
+    if kind == TOPIC {
+        return topic(target, event, data, exclude);
+    }
+    let to = destination(&kind, target)?;
     let event = not_empty("event", text("event", event)?)?;
     let exclude = match (exclude, &to) {
         (None, _) => Vec::new(),
@@ -167,7 +174,24 @@ fn message(raw: &RawValue) -> Result<Emit<'_>, MessageError> {
         }
     };
     let payload = Payload::new(&event, data.map(RawValue::get))?;
-    Ok(Emit { to, payload, exclude })
+    Ok(Message::Event(Emit { to, payload, exclude }))
+}
+
+/// A payload: `data` as it is written.
+fn topic<'a>(
+    target: Option<&RawValue>,
+    event: Option<&RawValue>,
+    data: Option<&'a RawValue>,
+    exclude: Option<&RawValue>,
+) -> Result<Message<'a>, MessageError> {
+    for (field, raw) in [("event", event), ("exclude", exclude)] {
+        if raw.is_some() {
+            return Err(MessageError::Superfluous { kind: TOPIC, field });
+        }
+    }
+    let channel = not_empty("target", text("target", target)?)?;
+    let payload = data.ok_or(MessageError::MissingField("data"))?.get();
+    Ok(Message::Topic { channel, payload })
 }
 
 fn destination<'a>(kind: &str, target: Option<&'a RawValue>) -> Result<Destination<'a>, MessageError> {

@@ -84,6 +84,9 @@ pub enum ApiError {
         /// The bound.
         limit_max: usize,
     },
+    /// No mount of that path.
+    #[error("no mount has this path: name one of `mounts.path`")]
+    UnknownMount,
     /// No such client in this process.
     #[error("no client with this id is connected to this instance")]
     UnknownClient,
@@ -126,6 +129,7 @@ impl ApiError {
             Self::Emit(EmitError::NoIgnisMount) => (StatusCode::CONFLICT, "no_ignis_mount"),
             Self::UnknownParameter { .. } => (StatusCode::BAD_REQUEST, "unknown_parameter"),
             Self::BadLimit { .. } => (StatusCode::BAD_REQUEST, "bad_limit"),
+            Self::UnknownMount => (StatusCode::NOT_FOUND, "unknown_mount"),
             Self::UnknownClient => (StatusCode::NOT_FOUND, "unknown_client"),
             Self::UnknownUser => (StatusCode::NOT_FOUND, "unknown_user"),
             Self::ShardBusy => (StatusCode::SERVICE_UNAVAILABLE, "shard_busy"),

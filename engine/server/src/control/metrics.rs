@@ -37,7 +37,7 @@ const GAUGE_MARK: &str = " (gauge).";
 /// Name, meaning and place of each counter of the process.
 type ProcessCounter = (&'static str, &'static str, fn(&ProcessCounters) -> &AtomicU64);
 
-const PROCESS_COUNTERS: [ProcessCounter; 19] = [
+const PROCESS_COUNTERS: [ProcessCounter; 25] = [
     ("redis_received", "Messages received from Redis.", |c| &c.redis_received),
     ("redis_own", "Messages received from Redis that were our own.", |c| &c.redis_own),
     ("redis_malformed", "Messages received from Redis that were not Ignis envelopes.", |c| {
@@ -51,6 +51,18 @@ const PROCESS_COUNTERS: [ProcessCounter; 19] = [
         &c.redis_publish_failed
     }),
     ("redis_gaps", "Times the subscription to Redis was lost.", |c| &c.redis_gaps),
+    ("redis_resubscribes", "Channels subscribed again after the link was lost.", |c| &c.redis_resubscribes),
+    ("redis_subscribe_errors", "Times that Redis refused a channel, or to let go of one.", |c| {
+        &c.redis_subscribe_errors
+    }),
+    ("redis_listens_refused", "Channels not listened to: too many, or refused by Redis.", |c| {
+        &c.redis_listens_refused
+    }),
+    ("redis_listens_local_only", "Joins that did not wait for Redis, as it was away or too slow.", |c| {
+        &c.redis_listens_local_only
+    }),
+    ("topic_dropped_size", "Messages for topics longer than snapshot_bytes_max.", |c| &c.topic_dropped_size),
+    ("topic_dropped_binary", "Messages for topics dropped for not being UTF-8.", |c| &c.topic_dropped_binary),
     ("asks_refused", "Questions to the hooks refused because too many were waiting.", |c| &c.asks_refused),
     ("hooks_panicked", "Hooks that panicked.", |c| &c.hooks_panicked),
     ("hooks_timed_out", "Hooks that did not answer within hook_timeout.", |c| &c.hooks_timed_out),
@@ -290,6 +302,13 @@ impl Metrics {
         families.gauge("shardcast_redis_ready", help, u64::from(status.ready))?;
         let help = "Subscriptions after the first: each began after a gap.";
         families.gauge("shardcast_redis_generation", help, status.generation)?;
+        let figures = self.engine.upstream().figures();
+        let help = "Channels wanted by name, or not yet unsubscribed.";
+        families.gauge("shardcast_redis_channels", help, figures.channels as u64)?;
+        let help = "Channels subscribed by name.";
+        families.gauge("shardcast_redis_channels_subscribed", help, figures.confirmed as u64)?;
+        let help = "Joins that wait for Redis to confirm a channel.";
+        families.gauge("shardcast_redis_listens_waiting", help, figures.waiting as u64)?;
         let Some(rtt) = status.canary_rtt.map(|rtt| rtt.as_secs_f64()) else { return Ok(()) };
         let help = "How long the last message took through Redis and back.";
         families.plain("shardcast_redis_round_trip", help, Some(Unit::Seconds), MetricType::Gauge, rtt)

@@ -25,6 +25,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::header::{HeaderMap, HeaderValue};
+use shardcast_shard::MountId;
 use shardcast_shard::address::Addresses;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -96,6 +97,8 @@ pub(crate) fn resident_bytes() -> Option<u64> {
 pub struct Settings {
     limits: ControlLimits,
     addresses: Addresses,
+    /// Paths of the mounts, by number.
+    mounts: Vec<String>,
     access: watch::Sender<Access>,
 }
 
@@ -107,7 +110,18 @@ impl Settings {
 
     /// The same with other limits.
     pub fn with_limits(config: &Config, limits: ControlLimits) -> Self {
-        Self { limits, addresses: addresses(config), access: watch::Sender::new(Access::new(config)) }
+        let mounts = config.mounts.iter().map(|mount| mount.path.clone()).collect();
+        let access = watch::Sender::new(Access::new(config));
+        Self { limits, addresses: addresses(config), mounts, access }
+    }
+
+    fn mount(&self, path: &str) -> Option<MountId> {
+        let index = self.mounts.iter().position(|mount| mount == path)?;
+        u8::try_from(index).ok().map(MountId)
+    }
+
+    fn mount_path(&self, mount: MountId) -> &str {
+        self.mounts.get(usize::from(mount.0)).map_or("", String::as_str)
     }
 
     /// Where a request comes from that `peer` sent; `peer` itself where a proxy's header makes no sense.

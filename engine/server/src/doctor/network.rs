@@ -87,7 +87,7 @@ impl Patient<'_> {
 /// Tries each address for a moment. One that is in use is taken to be ours: the server may be running.
 pub(super) fn listeners(config: &Config) -> Vec<Finding> {
     const CHECK: &str = "listen";
-    let addresses = config.server.client_addresses().chain(&config.admin.listen);
+    let addresses = config.client_addresses().chain(&config.admin.listen);
     let finding = |address: &_| match TcpListener::bind(address) {
         Ok(_) => Finding::ok(CHECK, format!("{address} is free")),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

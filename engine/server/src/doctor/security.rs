@@ -10,7 +10,7 @@ use super::system::System;
 use super::{Finding, Status};
 use crate::config::key::KeyPath;
 use crate::config::keys::SECTIONS;
-use crate::config::{Config, Effect, Loaded, Origin, RoomPattern, Rule, RuleAction};
+use crate::config::{Config, Dialect, Effect, Loaded, Mount, Origin, RoomPattern, Rule, RuleAction};
 use crate::outbound;
 
 /// A key shorter than this many bytes can be guessed.
@@ -35,7 +35,7 @@ pub(super) fn findings(system: &System, config: &Config, loaded: Option<&Loaded>
 
 fn dev_mode(config: &Config) -> Finding {
     const CHECK: &str = "dev mode";
-    let exposed = config.server.client_addresses().find(|address| !address.ip().is_loopback());
+    let exposed = config.client_addresses().find(|address| !address.ip().is_loopback());
     match (config.auth.dev, exposed) {
         (false, _) if config.auth.insecure => {
             let advice = "remove auth.insecure: with it a later dev = true would open the server to everyone";
@@ -111,6 +111,15 @@ fn rooms(config: &Config) -> Finding {
     if all(&auth.rooms) {
         let advice = "name the rooms in auth.rooms, and those of each token in its own list";
         return Finding::warn(CHECK, "every authenticated client, every room", advice);
+    }
+    let is_unlisted =
+        |mount: &&Mount| mount.dialect != Dialect::Echo && mount.unlisted_rooms == Effect::Allow;
+    if let Some(mount) = config.mounts.iter().find(is_unlisted).filter(|_| !auth.dev) {
+        let who = if auth.anonymous { "everyone, without a token" } else { "every authenticated client" };
+        let advice = "set the mount's unlisted_rooms = \"deny\" and allow rooms in auth.rooms and auth.rules, or name a \
+                      channel_prefix that only public channels begin with";
+        let found = format!("{who}, every room on {} that no rule denies", mount.path);
+        return Finding::judge(CHECK, !mount.channel_prefix.is_empty(), found, advice);
     }
     let anonymous = if auth.anonymous { "also without a token; " } else { "with a token; " };
     Finding::ok(CHECK, format!("{anonymous}{} patterns for everyone", auth.rooms.len()))
@@ -286,6 +295,19 @@ mod tests {
                 Some(expected),
                 "{anonymous} {rooms:?}"
             );
+        }
+        for (prefix, unlisted_rooms, expected) in [
+            ("", Effect::Allow, Status::Warn),
+            ("public:", Effect::Allow, Status::Ok),
+            ("", Effect::Deny, Status::Ok),
+        ] {
+            let topics = Mount {
+                unlisted_rooms,
+                channel_prefix: prefix.to_owned(),
+                ..Mount::for_dialect(Dialect::Topic)
+            };
+            let set = |config: &mut Config| config.mounts = vec![topics];
+            assert_eq!(status("room access", set), Some(expected), "{prefix:?} {unlisted_rooms:?}");
         }
     }
 

@@ -9,13 +9,14 @@ use std::sync::atomic::Ordering;
 
 use shardcast_shard::event::AuthOutcome;
 use shardcast_shard::flush::Written;
-use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Listening, Mail, MountId, Now, Shard, Verdict};
+use shardcast_shard::{ClientRef, ConnId, Effect, HangUp, Mail, MountId, Now, Shard, Verdict};
 use shardcast_wire::ignis::UserId;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::asks::Asker;
 use super::clock::Clock;
 use super::listener::Accepted;
+use super::listens::Listens;
 use super::readiness::{Readiness, Ready};
 use super::secure::{Next, Secure, tls_of};
 use super::sends::Sends;
@@ -51,6 +52,7 @@ pub(super) struct Core {
     engine: Arc<Engine>,
     admission: Arc<Admission>,
     asker: Asker,
+    listens: Listens,
     hand_offs: mpsc::Sender<HandOff>,
     mail: MailReceiver,
     readiness: Readiness,
@@ -100,6 +102,7 @@ pub(super) struct Parts {
     pub(super) engine: Arc<Engine>,
     pub(super) admission: Arc<Admission>,
     pub(super) asker: Asker,
+    pub(super) listens: Listens,
     pub(super) hand_offs: mpsc::Sender<HandOff>,
     pub(super) mail: MailReceiver,
     pub(super) readiness: Readiness,
@@ -108,7 +111,8 @@ pub(super) struct Parts {
 
 impl Core {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { shard, clock, engine, admission, asker, hand_offs, mail, readiness, sends } = parts;
+        let Parts { shard, clock, engine, admission, asker, listens, hand_offs, mail, readiness, sends } =
+            parts;
         // Letters that a run before this one left behind.
         mail.ring();
         Self {
@@ -118,6 +122,7 @@ impl Core {
             engine,
             admission,
             asker,
+            listens,
             hand_offs,
             mail,
             readiness,
@@ -370,9 +375,12 @@ impl Core {
             }
             Effect::ClientUp { client_id, conn, mount } => {
                 directory.client_up(client_id, mount, ClientRef { shard, conn });
+                self.listens.client_up(mount, client_id);
             }
             Effect::ClientDown { client_id, conn } => {
-                directory.client_down(client_id);
+                if let Some(mount) = directory.client_down(client_id) {
+                    self.listens.client_down(mount, client_id);
+                }
                 if let Some(places) = self.socket_mut(conn).and_then(|socket| socket.places.as_mut()) {
                     places.user = None;
                 }
@@ -387,13 +395,20 @@ impl Core {
             }
             Effect::UserUp(mount, user) => directory.user_up(mount, user, shard),
             Effect::UserDown(mount, user) => directory.user_down(mount, &user, shard),
-            Effect::Listen { conn, room, .. } => {
-                let verdict = Verdict::Listening { conn, room, outcome: Listening::LocalOnly };
-                self.shard.handle_verdict(self.now, verdict);
+            Effect::Listen { conn, mount, room } => {
+                if let Some(outcome) = self.listens.listen(mount, &room, conn) {
+                    self.shard.handle_verdict(self.now, Verdict::Listening { conn, room, outcome });
+                }
             }
-            Effect::Unlisten(..) => {}
-            Effect::RoomUp(mount, room) => directory.room_up(mount, room, shard),
-            Effect::RoomDown(mount, room) => directory.room_down(mount, &room, shard),
+            Effect::Unlisten(mount, room) => self.listens.unlisten(mount, &room),
+            Effect::RoomUp(mount, room) => {
+                directory.room_up(mount, room.clone(), shard);
+                self.listens.room_up(mount, &room);
+            }
+            Effect::RoomDown(mount, room) => {
+                directory.room_down(mount, &room, shard);
+                self.listens.unlisten(mount, &room);
+            }
             Effect::DeflateUp(mount) => directory.deflate_up(mount, shard),
             Effect::DeflateDown(mount) => directory.deflate_down(mount, shard),
             Effect::AwaitWritable(id) => self.tell_again(id),

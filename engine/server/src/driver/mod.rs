@@ -11,6 +11,7 @@ mod core;
 pub mod files;
 mod key_exchange;
 pub mod listener;
+mod listens;
 mod pace;
 mod readiness;
 mod reserve;
@@ -39,6 +40,7 @@ use crate::mailbox::{MailReceiver, MailSender};
 use crate::tls::Acceptor;
 use clock::Clock;
 use core::{Core, Parts};
+use listens::Listens;
 use pace::Pace;
 use readiness::Readiness;
 use sends::Sends;
@@ -150,6 +152,7 @@ impl ShardThread {
                 status: self.engine.status().clone(),
                 audit: self.engine.audit().clone(),
             },
+            listens: Listens::new(self.id, self.config.clone(), &self.engine),
             hand_offs: self.hand_offs.clone(),
             mail: self.mail.clone(),
             readiness,

@@ -1,7 +1,7 @@
 //! The link to other instances and to emitters: the thread `sc-redis` and the handle to it.
 //!
-//! One thread runs two connections: `subscriber` receives, decodes each message once (`inbound`) and hands it to
-//! the router; `publisher` sends what handles queue. Both reconnect for ever, with jittered back-off, and neither
+//! One thread runs two connections: `subscriber` receives, decodes each message once (`inbound` for those of Ignis,
+//! `topics` for the others) and hands it to the router, and makes the subscriptions that the process wants; `publisher` sends what handles queue. Both reconnect for ever, with jittered back-off, and neither
 //! knows of the other: the `link` puts their states together and the `canary` proves them.
 //!
 //! Must never block a caller, keep a message for later, or pass on a text of the server (it may quote a password).
@@ -12,6 +12,7 @@ mod inbound;
 mod link;
 mod publisher;
 mod subscriber;
+mod topics;
 mod trouble;
 
 use std::io;
@@ -29,12 +30,14 @@ use tokio::time::timeout;
 pub use self::inbound::Inbound;
 use self::link::Link;
 use self::publisher::{Outgoing, Publisher};
-use self::subscriber::Subscriber;
+use self::subscriber::{Base, Receiver, Subscriber};
+pub use self::topics::{TopicMount, Topics};
 pub use self::trouble::{Code, Trouble};
 use crate::backoff::Backoff;
 use crate::config::{self, RedisUrl};
 use crate::router::Router;
 use crate::status::Status;
+use crate::upstream::{Upstream, Worker};
 
 /// How long an attempt to connect may take, with everything that must be said before the connection is of use.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,19 +127,33 @@ impl RedisHandle {
     }
 }
 
+/// What the thread is connected with.
+#[derive(Debug)]
+pub struct Wiring {
+    /// Tells this process from others on the same Redis.
+    pub server_id: String,
+    /// The mount whose clients the channels of Ignis are for.
+    pub ignis: Option<MountId>,
+    /// Whom the other channels are for.
+    pub topics: Arc<Topics>,
+    /// Which channels those are.
+    pub upstream: Arc<Upstream>,
+    /// The way to the shards.
+    pub router: Arc<Router>,
+    /// Health and counters.
+    pub status: Arc<Status>,
+}
+
 /// Starts the thread. It keeps trying to reach Redis until `stop` is true or its sender gone; then it sends what is
 /// queued (for a second at most), unsubscribes and ends.
 ///
-/// `server_id` tells this process from others on the same Redis; what comes from Redis is for clients of `mount`.
 /// Errors are the operator's: a Redis that is away is none.
 pub fn spawn(
     config: &config::Redis,
-    server_id: String,
-    mount: MountId,
-    router: Arc<Router>,
-    status: Arc<Status>,
+    wiring: Wiring,
     stop: watch::Receiver<bool>,
 ) -> Result<(RedisHandle, JoinHandle<()>), RedisError> {
+    let Wiring { server_id, ignis, topics, upstream, router, status } = wiring;
     let url = config.url.as_ref().ok_or(RedisError::NoUrl)?;
     let info = connection_info(url)?;
     let link = Arc::new(Link::new(info.addr().to_string(), config.canary_interval, status.clone()));
@@ -153,11 +170,18 @@ pub fn spawn(
         backoff: Backoff::new(config.reconnect_delay_max),
         stop: stop.clone(),
     };
+    let base = Base::new(ignis.is_some(), config.subscribe, canary_channel);
     let subscriber = Subscriber {
         client,
         link,
-        inbound: Inbound::new(server_id, mount, router, status),
-        canary_channel,
+        worker: Worker::new(upstream, router.clone(), config, base.channels().to_vec()),
+        receiver: Receiver {
+            inbound: ignis.map(|mount| Inbound::new(server_id, mount, router.clone(), status.clone())),
+            topics,
+            status,
+        },
+        router,
+        base,
         canary_interval: config.canary_interval,
         backoff: Backoff::new(config.reconnect_delay_max),
         stop: stop.clone(),
@@ -222,7 +246,15 @@ mod tests {
         let router = Arc::new(Router::new(directory, Vec::new()));
         let status = Arc::new(Status::new(std::time::Instant::now(), "epoll", 0));
         let (_, stop) = watch::channel(true);
-        spawn(&config, "id".to_owned(), MountId(0), router, status, stop)
+        let wiring = Wiring {
+            server_id: "id".to_owned(),
+            ignis: Some(MountId(0)),
+            topics: Arc::new(Topics::new(Vec::new(), status.clone())),
+            upstream: Arc::new(Upstream::new(&config, status.clone())),
+            router,
+            status,
+        };
+        spawn(&config, wiring, stop)
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub enum Trouble {
     /// The user may not do what this process needs.
     #[error(
         "its ACL forbids what is needed; grant the user +subscribe +psubscribe +publish and the channels \
-         &ws:broadcast &ws:room:* &ws:client:* &ws:user:* &shardcast:canary:*"
+         &ws:broadcast &ws:room:* &ws:client:* &ws:user:* &shardcast:canary:*, and those of the topics"
     )]
     Forbidden,
     /// It is reading its data set.

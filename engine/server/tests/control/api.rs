@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use serde_json::json;
 use shardcast::config::{Config, Secret};
-use shardcast_shard::{ClientRef, ClientView, ConnId, Mail, Query, QueryReply, ShardId};
+use shardcast_shard::{ClientRef, ClientView, ConnId, Mail, MountId, Query, QueryReply, ShardId};
 use shardcast_wire::ignis::{ClientId, UserId};
+use shardcast_wire::topic::SessionId;
 
 use crate::plane::{KEY, MOUNT, Options, Plane, request};
 
@@ -113,7 +114,7 @@ fn a_body_that_is_wrong_is_refused_with_what_to_do() {
     let deep =
         format!(r#"{{"type":"broadcast","event":"e","data":{}0{}}}"#, "[".repeat(70_000), "]".repeat(70_000));
     let crowd = format!(r#"{{"type":"broadcast","event":"e","exclude":[{}""]}}"#, r#""","#.repeat(10_000));
-    let cases: [(&str, &str, &str); 34] = [
+    let cases: [(&str, &str, &str); 39] = [
         ("", "not_json", "EOF"),
         ("{", "not_json", "line 1"),
         (r#"{"type":"broadcast","event":"e"} x"#, "not_json", "trailing"),
@@ -146,6 +147,11 @@ fn a_body_that_is_wrong_is_refused_with_what_to_do() {
         (r#"{"type":"user","event":"e","target":["x"]}"#, "bad_user", "string"),
         (r#"{"type":"client","event":"e","target":"x","exclude":[]}"#, "superfluous_field", "`exclude`"),
         (r#"{"type":"broadcast","event":"e","exclude":"x"}"#, "bad_exclude", "array"),
+        (r#"{"type":"topic","target":"t","data":1,"event":"e"}"#, "superfluous_field", "`event`"),
+        (r#"{"type":"topic","target":"t","data":1,"exclude":[]}"#, "superfluous_field", "`exclude`"),
+        (r#"{"type":"topic","target":"t"}"#, "missing_field", "`data`"),
+        (r#"{"type":"topic","data":1}"#, "missing_field", "`target`"),
+        (r#"{"type":"topic","target":"","data":1}"#, "empty_field", "`target`"),
         (&deep, "bad_data", "deeper"),
         (&crowd, "too_many_excluded", "10000"),
     ];
@@ -209,7 +215,10 @@ fn without_an_ignis_mount_nothing_can_be_emitted() {
     let plane = Plane::start(Options { ignis: false, ..Options::default() });
     let answer = plane.emit(r#"{"type":"broadcast","event":"e"}"#);
     assert_eq!((answer.status, &*answer.code()), (409, "no_ignis_mount"));
-    assert_eq!(plane.call("GET", "/api/rooms", "").json(), json!({"rooms": [], "truncated": false}));
+    let mixed = r#"[{"type":"topic","target":"t","data":1},{"type":"broadcast","event":"e"}]"#;
+    assert_eq!(plane.emit(mixed).code(), "no_ignis_mount");
+    // Topics need none.
+    assert_eq!(plane.emit(r#"{"type":"topic","target":"t","data":1}"#).status, 200);
 }
 
 #[test]
@@ -267,6 +276,15 @@ fn rooms_are_listed_by_name_up_to_the_limit() {
         json!({"rooms": [{"name": "a", "members": 3}, {"name": "b", "members": 1}], "truncated": true});
     assert_eq!(client.answer().json(), expected);
 
+    let asked = crate::plane::request("GET", "/api/rooms?mount=%2ftopics", &authorization, "");
+    let mut client = plane.hand_off(asked.as_bytes());
+    let query = plane.answer_query(0, rooms(&[("t:acme:chat", 1)]));
+    assert_eq!(query, Query::Rooms { mount: MountId(1), count_max: 1_001 });
+    plane.answer_query(1, rooms(&[]));
+    let expected = json!({"rooms": [{"name": "t:acme:chat", "members": 1}], "truncated": false});
+    assert_eq!(client.answer().json(), expected);
+    let refused = plane.call("GET", "/api/rooms?mount=/topic", "");
+    assert_eq!((refused.status, &*refused.code()), (404, "unknown_mount"));
     let refused = plane.call("GET", "/api/rooms?limit=0", "");
     assert_eq!((refused.status, &*refused.code()), (400, "bad_limit"));
     let refused = plane.call("GET", "/api/rooms?limt=1", "");
@@ -289,7 +307,7 @@ fn a_client_is_shown_as_its_shard_sees_it() {
     let mut client = plane.hand_off(request.as_bytes());
     assert_eq!(plane.answer_query(0, QueryReply::Client(Some(view))), Query::Client(conn));
     let expected = json!({
-        "id": ID, "userId": 42, "rooms": [ID, "news"], "connectedAt": "2026-11-22T01:48:24.999Z", "outboxBytes": 17
+        "id": ID, "mount": "/ws", "userId": 42, "rooms": [ID, "news"], "connectedAt": "2026-11-22T01:48:24.999Z", "outboxBytes": 17
     });
     assert_eq!(client.answer().json(), expected);
 
@@ -379,4 +397,17 @@ fn head_is_answered_like_get_without_a_body() {
     client.send(request("GET", "/nope", "", "").as_bytes());
     let get = client.answer();
     assert_eq!((head.status, head.header("Content-Length")), (404, get.header("Content-Length")));
+}
+
+#[test]
+fn a_client_of_topics_is_known_by_its_session_as_well() {
+    let plane = Plane::start(Options::default());
+    let (id, conn) = client_up(&plane, 0);
+    let session = SessionId::of(&id);
+    let answer = plane.call("DELETE", &format!("/api/clients/{}", session.as_str()), "");
+    assert_eq!((answer.status, answer.json()), (202, json!({"kicked": ID})));
+    assert!(matches!(plane.take(0), Some(Mail::Kick { conn: kicked, .. }) if kicked == conn));
+    let unknown = SessionId::of(&ClientId::from_bytes([9; 16]));
+    let answer = plane.call("DELETE", &format!("/api/clients/{}", unknown.as_str()), "");
+    assert_eq!((answer.status, &*answer.code()), (404, "unknown_client"));
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use shardcast::config::{Config, RedisUrl, Secret};
+use shardcast::config::{Config, Dialect, Mount, RedisUrl, Secret};
 use shardcast::control::{self, ControlLimits, HandOff, Settings};
 use shardcast::directory::Directory;
 use shardcast::engine::Engine;
 use shardcast::mailbox::{MailReceiver, mailbox};
-use shardcast::redis;
+use shardcast::redis::{self, Topics, Wiring};
 use shardcast::router::Router;
 use shardcast::status::Status;
+use shardcast::upstream::Upstream;
 use shardcast_shard::{Mail, MountId, Query, QueryReply};
 use tokio::sync::{mpsc, watch};
 
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The key that [`Options::default`] configures.
 pub(crate) const KEY: &str = "k3y";
 
-/// The one Ignis mount.
+/// The Ignis mount; the next is one of topics, `/topics`.
 pub(crate) const MOUNT: MountId = MountId(0);
 
 /// How a plane differs from the usual one.
@@ -56,6 +57,7 @@ impl Default for Options {
 impl Options {
     fn config(&self) -> Config {
         let mut config = Config::default();
+        config.mounts.push(Mount::for_dialect(Dialect::Topic));
         config.api.key = self.keys.iter().copied().map(Secret::new).collect();
         config.auth.dev = self.dev;
         config.redis.url = self.redis.map(RedisUrl::new);
@@ -79,19 +81,29 @@ impl Plane {
         let config = options.config();
         let (senders, mail) =
             (0..options.shard_count).map(|_| mailbox(options.letters_max).expect("eventfd")).unzip();
-        let router = Arc::new(Router::new(Arc::new(Directory::new(1)), senders));
+        let router = Arc::new(Router::new(Arc::new(Directory::new(config.mounts.len())), senders));
         let status = Arc::new(Status::new(Instant::now(), "io_uring", options.shard_count));
         let (stop, stopped) = watch::channel(false);
         let mut threads = Vec::new();
+        let upstream = Arc::new(Upstream::new(&config.redis, status.clone()));
+        let topics = Arc::new(Topics::of(&config, status.clone()));
         let redis = config.redis.url.is_some().then(|| {
-            let (router, status, stopped) = (router.clone(), status.clone(), stopped.clone());
-            let linked = redis::spawn(&config.redis, "own-id".to_owned(), MOUNT, router, status, stopped);
+            let wiring = Wiring {
+                server_id: "own-id".to_owned(),
+                ignis: Some(MOUNT),
+                topics: topics.clone(),
+                upstream: upstream.clone(),
+                router: router.clone(),
+                status: status.clone(),
+            };
+            let linked = redis::spawn(&config.redis, wiring, stopped.clone());
             let (handle, thread) = linked.expect("a usable address");
             threads.push(thread);
             handle
         });
         let mount = options.ignis.then_some(MOUNT);
-        let engine = Arc::new(Engine::new("own-id".to_owned(), mount, router, redis, status));
+        let engine = Engine::new("own-id".to_owned(), mount, router, redis, status);
+        let engine = Arc::new(engine.listening(upstream, topics));
 
         let mut limits = ControlLimits::new(&config);
         (options.limits)(&mut limits);

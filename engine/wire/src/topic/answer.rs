@@ -25,6 +25,13 @@ impl SessionId {
         Self(text)
     }
 
+    /// The connection's id; `None` for a text that is no session.
+    pub fn client(session: &str) -> Option<ClientId> {
+        let mut bytes = [0; 16];
+        let read = URL_SAFE_NO_PAD.decode_slice(session, &mut bytes).ok()?;
+        (read == bytes.len()).then(|| ClientId::from_bytes(bytes))
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -119,6 +126,12 @@ mod tests {
     fn a_session_is_that_of_one_connection_only() {
         let [one, other] = [1, 2].map(|byte| SessionId::of(&ClientId::from_random([byte; 16])));
         assert!(one.is(one.as_str()) && !one.is(other.as_str()));
+        assert_eq!(SessionId::client(one.as_str()), Some(ClientId::from_random([1; 16])));
+        for text in
+            ["", "AAAA", "AAAAAAAAAAAAAAAAAAAAAA==", "AAAAAAAAAAAAAAAAAAAAAB", "bc3ce9c1-88a2-4043-87ee"]
+        {
+            assert_eq!(SessionId::client(text), None, "{text}");
+        }
         assert!(!one.is("") && !one.is(&one.as_str()[1..]) && !one.is(&format!("{}=", one.as_str())));
     }
 }

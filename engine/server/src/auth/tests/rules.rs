@@ -14,7 +14,7 @@ fn rule(rooms: &[&str], effect: Effect) -> Rule {
 fn decide(config: &Config, principal: &Principal, room: &str) -> Decision {
     let rules = RoomRules::new(config);
     let places = Places::of(principal);
-    rules.own(principal, &places).decide(room)
+    rules.own(principal, &places, Effect::Deny).decide(room)
 }
 
 fn user(id: &str) -> Principal {
@@ -119,6 +119,26 @@ fn a_request_for_a_great_many_rooms_is_cut_off() {
     let mut config = Config::default();
     config.auth.rooms = vec![RoomPattern::new("r*")];
     let mut rooms: Vec<String> = (0..ROOMS_PER_ASK_MAX + 5).map(|index| format!("r{index}")).collect();
-    RoomRules::new(&config).retain(&user("u"), &mut rooms);
+    RoomRules::new(&config).retain(&user("u"), Effect::Deny, &mut rooms);
     assert_eq!(rooms.len(), ROOMS_PER_ASK_MAX);
+}
+
+#[test]
+fn a_mount_decides_only_about_rooms_that_nothing_speaks_of() {
+    let mut config = Config::default();
+    config.auth.rules = vec![rule(&["secret-*"], Effect::Deny)];
+    config.auth.rooms = vec![RoomPattern::new("news")];
+    config.limits.room_name_bytes_max = 16;
+    let (rules, principal) = (RoomRules::new(&config), user("u"));
+    let places = Places::of(&principal);
+    for (unlisted, expected) in [(Effect::Allow, Decision::Unlisted), (Effect::Deny, Decision::Nothing)] {
+        let own = rules.own(&principal, &places, unlisted);
+        assert_eq!(own.decide("chat"), expected);
+        assert_eq!(own.decide("secret-1"), Decision::Rule(0, Effect::Deny), "{unlisted:?}");
+        assert_eq!(own.decide("news"), Decision::Open, "{unlisted:?}");
+        assert_eq!(own.decide("a-name-of-17-byte"), Decision::TooLong, "{unlisted:?}");
+    }
+    let mut rooms = ["chat", "secret-1", "news"].map(str::to_owned).to_vec();
+    rules.retain(&principal, Effect::Allow, &mut rooms);
+    assert_eq!(rooms, ["chat", "news"]);
 }

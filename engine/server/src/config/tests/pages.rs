@@ -38,6 +38,11 @@ fn every_key_sets_its_own_field_and_no_other() {
         "required",
         "http://seven/",
         "rooms",
+        "allow",
+        "exact",
+        "string",
+        "lossy",
+        "explicit",
     ];
     let all = |config: &Config| -> Vec<(String, String)> {
         let keys = SECTIONS

@@ -80,6 +80,35 @@ fn rules_across_values_are_enforced() {
         ("[[auth.tokens]]\nuser = \"x\"", "auth.tokens.0.token: missing or empty"),
         (&tokens(&["\"a\"", "\"b\"", "\"a\""]), "auth.tokens.2.token: the same value is listed before"),
         ("[[mounts]]\ndialect = \"echo\"\nencryption = \"required\"", "only the ignis dialect encrypts"),
+        (
+            "[[mounts]]\ndialect = \"topic\"\nencryption = \"optional\"",
+            "mounts.0.encryption: only the ignis dialect encrypts",
+        ),
+        (
+            "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"t:{tenant}\"",
+            "mounts.0.channel_prefix: \"t:{tenant}\" cannot stand before topics: after {tenant} there must be",
+        ),
+        (
+            "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"ws:x:\"",
+            "mounts.0.channel_prefix: \"ws:x:\" begins with \"ws:\", which reserved_channels keeps",
+        ),
+        (
+            "[[mounts]]\ndialect = \"topic\"\nreserved_channels = [\"a\", \"\"]",
+            "mounts.0.reserved_channels: an empty text reserves every channel",
+        ),
+        ("[[mounts]]\nlisten = \"127.0.0.1:8080\"", "mounts.0.listen: 127.0.0.1:8080 is also an address"),
+        (
+            "[[mounts]]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]",
+            "mounts.0.listen: 127.0.0.1:1 is also an address of another listener",
+        ),
+        (
+            "[[mounts]]\nlisten = \"127.0.0.1:1\"\n[[mounts]]\ndialect = \"topic\"\nlisten = \"0.0.0.0:1\"",
+            "mounts.1.listen: 0.0.0.0:1 is also an address of another listener",
+        ),
+        (
+            "[auth]\ndev = true\n[[mounts]]\nlisten = \"0.0.0.0:81\"",
+            "auth.dev: dev mode accepts every token, and 0.0.0.0:81",
+        ),
     ];
     for (text, expected) in cases {
         let found = refused(text);
@@ -102,6 +131,9 @@ fn what_is_allowed_at_the_edge_of_a_rule_loads() {
         "[limits]\nrooms_per_connection_max = 2",
         "[[mounts]]\npath = \"/\"\n[[mounts]]\npath = \"/a.b/%20/c..d\"",
         "[[mounts]]\ndialect = \"echo\"\ndefault_rooms = \"ws:x\"",
+        "[[mounts]]\ndialect = \"topic\"\nlisten = [\"127.0.0.1:1\", \"[::1]:1\", \"127.0.0.1:0\", \"127.0.0.1:0\"]",
+        "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"t:{tenant}:\"\n[[mounts]]\ndialect = \"topic\"\npath = \"/b\"",
+        "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"ws:x:\"\nreserved_channels = []",
     ];
     for text in cases {
         loaded(text, &[], &[]);
@@ -129,10 +161,35 @@ fn doubtful_settings_are_warned_of() {
         (&format!("{quiet}{CERTIFIED}"), "not used: server.tls_listen is empty"),
         (&format!("{quiet}[server]\nshards = 5"), "5 shards are pinned to 4 cores"),
         (&format!("{quiet}[[mounts]]\nencryption_inbound = \"required\""), "no effect unless"),
+        (
+            &format!("{quiet}[[mounts]]\nclose_codes = \"explicit\""),
+            "has no effect: a mount of the ignis dialect does not look at it",
+        ),
+        (
+            &format!("{quiet}[[mounts]]\ndialect = \"topic\"\ndefault_rooms = \"news\""),
+            "has no effect: a mount of the topic dialect does not look at it",
+        ),
+        (
+            &format!("{quiet}[[mounts]]\ndialect = \"echo\"\nauth_timeout = \"1s\""),
+            "has no effect: a mount of the echo dialect does not look at it",
+        ),
+        (
+            &format!("{quiet}[redis]\nurl = \"redis://h\"\n[[mounts]]\ndialect = \"topic\""),
+            "clients can subscribe to every channel of this Redis",
+        ),
+        (
+            &format!("{quiet}[[mounts]]\ndialect = \"topic\"\ntopic_bytes_max = 2000"),
+            "longer than limits.room_name_bytes_max (1024 bytes)",
+        ),
     ];
     for (text, expected) in cases {
         let found = warnings(text);
         assert!(found.len() == 1 && found[0].contains(expected), "{text}: {found:#?}");
+    }
+    for harmless in ["unlisted_rooms = \"deny\"", "channel_prefix = \"live:\""] {
+        let text =
+            format!("{quiet}[redis]\nurl = \"redis://h\"\n[[mounts]]\ndialect = \"topic\"\n{harmless}");
+        assert_eq!(warnings(&text), [""; 0], "{harmless}");
     }
     assert_eq!(warnings("[auth]\ndev = true\n[[auth.tokens]]\ntoken = \"a\"").len(), 2);
 

@@ -1,0 +1,290 @@
+//! Rules about mounts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use shardcast_wire::ignis::RESERVED_PREFIX;
+use shardcast_wire::topic::{ChannelPrefix, PrefixError};
+
+use super::Config;
+use super::check::{Findings, overlap};
+use super::key::KeyPath;
+use super::keys::{Limits, Mount};
+use super::values::{Choice, Dialect, Effect, Encryption, EncryptionInbound};
+
+/// Mounts are numbered in a byte.
+const MOUNTS_MAX: usize = 256;
+
+/// Keys that only some dialects look at. `encryption` is refused elsewhere, since it promises something.
+const KEYS_OF_DIALECTS: [(&[Dialect], &[&str]); 3] = [
+    (
+        &[Dialect::Ignis],
+        &["default_rooms", "heartbeat_interval", "heartbeat_timeout", "encryption_inbound", "hkdf_info"],
+    ),
+    (&[Dialect::Ignis, Dialect::Topic], &["auth_timeout", "unlisted_rooms"]),
+    (
+        &[Dialect::Topic],
+        &[
+            "channel_prefix",
+            "reserved_channels",
+            "topic_bytes_max",
+            "snapshot_mode",
+            "binary_mode",
+            "snapshot_bytes_max",
+            "auth_failures_max",
+            "requests_waiting_max",
+            "ping_interval",
+            "close_codes",
+        ],
+    ),
+];
+
+/// A rule about mounts that is broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MountRule {
+    /// No mounts.
+    #[error(
+        "no mount: clients could not connect; add a [[mounts]] table, or remove the key for the default one"
+    )]
+    NoMount,
+    /// A mount's path does not begin with `/`.
+    #[error("{0:?} does not begin with \"/\"")]
+    PathRelative(String),
+    /// A mount's path that no request can have.
+    #[error(
+        "no request has the path {0:?}: a path has no \"?\", \"#\", \"\\\", space, \".\" or \"..\" segment, and \
+         characters beyond ASCII are percent-encoded"
+    )]
+    PathUnreachable(String),
+    /// Two mounts on one path.
+    #[error("{0:?} is the path of another mount too; paths must differ")]
+    PathTwice(String),
+    /// A default room without a name.
+    #[error("a room's name is empty")]
+    RoomUnnamed,
+    /// A default room whose name is longer than allowed.
+    #[error("the room name {room:?} is longer than limits.room_name_bytes_max ({bytes_max} bytes)")]
+    RoomNameLong {
+        /// The name.
+        room: String,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// A default room listed twice.
+    #[error("the room {0:?} is listed twice")]
+    RoomTwice(String),
+    /// A default room whose name the dialect keeps for itself.
+    #[error("the room name {0:?} begins with \"ws:\", which the ignis dialect keeps for itself")]
+    RoomReserved(String),
+    /// More default rooms than a connection may be in.
+    #[error("{count} default rooms are more than limits.rooms_per_connection_max ({rooms_max})")]
+    RoomsTooMany {
+        /// How many.
+        count: usize,
+        /// The bound.
+        rooms_max: usize,
+    },
+    /// A connection's outbox larger than all of them may be.
+    #[error(
+        "one connection's outbox may be larger than all together (limits.outbox_bytes_total_max); lower it"
+    )]
+    OutboxAboveTotal,
+    /// Encryption of a dialect without.
+    #[error("only the ignis dialect encrypts; remove this, or serve its clients on a mount of that dialect")]
+    EncryptionUnknown,
+    /// More mounts than a connection can name.
+    #[error("{0} mounts are more than {MOUNTS_MAX}")]
+    MountsTooMany(usize),
+    /// An address that another listener has.
+    #[error(
+        "{0} is also an address of another listener (server.listen, server.tls_listen, admin.listen, another mount); give \
+         the mount a port of its own"
+    )]
+    ListenShared(SocketAddr),
+    /// A prefix of channels that is none.
+    #[error("{0:?} cannot stand before topics: {1}")]
+    ChannelPrefix(String, PrefixError),
+    /// Every channel would be reserved.
+    #[error(
+        "{prefix:?} begins with {reserved:?}, which reserved_channels keeps from clients: change one of them"
+    )]
+    PrefixReserved {
+        /// The prefix.
+        prefix: String,
+        /// What it begins with.
+        reserved: String,
+    },
+    /// Everything begins with nothing.
+    #[error("an empty text reserves every channel; remove it")]
+    ReservedEmpty,
+}
+
+/// What works in a mount and is doubtful.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MountAdvice {
+    /// Every web page may connect, and others can reach the listener.
+    #[error(
+        "{0} can be reached from other machines, and every web page may connect; list the pages' origins"
+    )]
+    OriginsOpen(SocketAddr),
+    /// A second mount of a dialect that backends publish to.
+    #[error("only the first ignis mount gets what backends publish; serve its clients on one path")]
+    IgnisAgain,
+    /// Something about encryption where nobody is encrypted.
+    #[error("has no effect unless the mount's clients can be encrypted: set encryption")]
+    EncryptionOff,
+    /// A key of another dialect.
+    #[error("has no effect: a mount of the {0} dialect does not look at it")]
+    OtherDialect(&'static str),
+    /// Clients may listen to what was not meant for them.
+    #[error(
+        "clients can subscribe to every channel of this Redis that no rule denies and reserved_channels does not name, \
+         whoever publishes there; set channel_prefix, or set \"deny\" and allow topics in auth.rooms or [[auth.rules]]"
+    )]
+    ChannelsOpen,
+    /// Topics that the shard lets pass and the policy does not.
+    #[error(
+        "topics longer than limits.room_name_bytes_max ({0} bytes) are refused all the same; raise that too"
+    )]
+    TopicsShort(usize),
+}
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    check_paths(config, findings);
+    for (index, mount) in config.mounts.iter().enumerate() {
+        check_listen(config, index, mount, findings);
+        check_rooms(config, index, mount, findings);
+        check_origins(config, index, mount, findings);
+        check_outbox(config, index, mount, findings);
+        check_encryption(index, mount, findings);
+        check_dialect(config, index, mount, findings);
+        check_topics(config, index, mount, findings);
+    }
+}
+
+fn check_paths(config: &Config, findings: &mut Findings) {
+    if config.mounts.is_empty() {
+        findings.refuse(Mount::NAME, 0, "path", MountRule::NoMount.into());
+    }
+    if config.mounts.len() > MOUNTS_MAX {
+        let rule = MountRule::MountsTooMany(config.mounts.len());
+        findings.refuse(Mount::NAME, MOUNTS_MAX, "path", rule.into());
+    }
+    let ignis = config.mounts.iter().enumerate().filter(|(_, mount)| mount.dialect == Dialect::Ignis);
+    for (index, _) in ignis.skip(1) {
+        findings.advise(Mount::NAME, index, "dialect", MountAdvice::IgnisAgain.into());
+    }
+    let mut paths = BTreeSet::new();
+    for (index, Mount { path, .. }) in config.mounts.iter().enumerate() {
+        let unreachable =
+            |c: char| !c.is_ascii_graphic() || matches!(c, '?' | '#' | '\\' | '"' | '<' | '>' | '`');
+        let dots = |segment: &str| matches!(segment, "." | "..");
+        let rule = if !path.starts_with('/') {
+            MountRule::PathRelative(path.clone())
+        } else if path.contains(unreachable) || path.split('/').any(dots) {
+            MountRule::PathUnreachable(path.clone())
+        } else if !paths.insert(path) {
+            MountRule::PathTwice(path.clone())
+        } else {
+            continue;
+        };
+        findings.refuse(Mount::NAME, index, "path", rule.into());
+    }
+}
+
+/// Mounts, too, need an address each.
+fn check_listen(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let others = config.mounts[..index].iter().flat_map(|mount| &mount.listen);
+    let others = || config.server.client_addresses().chain(&config.admin.listen).chain(others.clone());
+    for (at, address) in mount.listen.iter().enumerate() {
+        if others().chain(&mount.listen[..at]).any(|other| overlap(address, other)) {
+            findings.refuse(Mount::NAME, index, "listen", MountRule::ListenShared(*address).into());
+        }
+    }
+}
+
+fn check_rooms(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let Limits { room_name_bytes_max: bytes_max, rooms_per_connection_max: rooms_max, .. } = config.limits;
+    let mut refuse = |rule: MountRule| findings.refuse(Mount::NAME, index, "default_rooms", rule.into());
+    let count = mount.default_rooms.len();
+    if count > rooms_max {
+        refuse(MountRule::RoomsTooMany { count, rooms_max });
+    }
+    let mut seen = BTreeMap::new();
+    for room in &mount.default_rooms {
+        if room.is_empty() {
+            refuse(MountRule::RoomUnnamed);
+        } else if room.len() > bytes_max {
+            refuse(MountRule::RoomNameLong { room: room.clone(), bytes_max });
+        } else if mount.dialect == Dialect::Ignis && room.starts_with(RESERVED_PREFIX) {
+            refuse(MountRule::RoomReserved(room.clone()));
+        }
+        let times = seen.entry(room).or_insert(0);
+        *times += 1;
+        if *times == 2 && !room.is_empty() {
+            refuse(MountRule::RoomTwice(room.clone()));
+        }
+    }
+}
+
+fn check_origins(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let mut addresses = config.server.client_addresses().chain(&mount.listen);
+    let exposed = addresses.find(|address| !address.ip().is_loopback());
+    if let Some(address) = exposed.filter(|_| mount.origins.is_empty()) {
+        findings.advise(Mount::NAME, index, "origins", MountAdvice::OriginsOpen(*address).into());
+    }
+}
+
+fn check_encryption(index: usize, mount: &Mount, findings: &mut Findings) {
+    if mount.dialect != Dialect::Ignis {
+        if mount.encryption != Encryption::Off {
+            findings.refuse(Mount::NAME, index, "encryption", MountRule::EncryptionUnknown.into());
+        }
+    } else if mount.encryption == Encryption::Off && mount.encryption_inbound != EncryptionInbound::Off {
+        findings.advise(Mount::NAME, index, "encryption_inbound", MountAdvice::EncryptionOff.into());
+    }
+}
+
+fn check_outbox(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    if mount.outbox_bytes_max > config.limits.outbox_bytes_total_max {
+        findings.refuse(Mount::NAME, index, "outbox_bytes_max", MountRule::OutboxAboveTotal.into());
+    }
+}
+
+/// Keys that were set and that the mount's dialect does not look at.
+fn check_dialect(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let default = Config { mounts: vec![Mount::for_dialect(mount.dialect)], ..Config::default() };
+    let unread = KEYS_OF_DIALECTS.iter().filter(|(dialects, _)| !dialects.contains(&mount.dialect));
+    for &key in unread.flat_map(|(_, keys)| *keys) {
+        let KeyPath { key: described, .. } = KeyPath::known(Mount::NAME, index, key);
+        if (described.write)(config, index) != (described.write)(&default, 0) {
+            let advice = MountAdvice::OtherDialect(mount.dialect.name());
+            findings.advise(Mount::NAME, index, key, advice.into());
+        }
+    }
+}
+
+fn check_topics(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    if mount.dialect != Dialect::Topic {
+        return;
+    }
+    let prefix = &mount.channel_prefix;
+    if let Err(error) = ChannelPrefix::parse(prefix) {
+        let rule = MountRule::ChannelPrefix(prefix.clone(), error);
+        findings.refuse(Mount::NAME, index, "channel_prefix", rule.into());
+    }
+    if mount.reserved_channels.iter().any(String::is_empty) {
+        findings.refuse(Mount::NAME, index, "reserved_channels", MountRule::ReservedEmpty.into());
+    } else if let Some(reserved) = mount.reserved_channels.iter().find(|name| prefix.starts_with(*name)) {
+        let rule = MountRule::PrefixReserved { prefix: prefix.clone(), reserved: reserved.clone() };
+        findings.refuse(Mount::NAME, index, "channel_prefix", rule.into());
+    }
+    let bytes_max = config.limits.room_name_bytes_max;
+    if mount.topic_bytes_max > bytes_max {
+        findings.advise(Mount::NAME, index, "topic_bytes_max", MountAdvice::TopicsShort(bytes_max).into());
+    }
+    let is_open = mount.unlisted_rooms == Effect::Allow && prefix.is_empty();
+    if is_open && config.redis.url.is_some() && !config.auth.dev {
+        findings.advise(Mount::NAME, index, "unlisted_rooms", MountAdvice::ChannelsOpen.into());
+    }
+}
