@@ -304,7 +304,11 @@ fn strangers_are_closed_in_time(config: Config) {
 /// 11, the second half.
 fn clients_are_pinged_and_the_dead_are_closed(config: Config) {
     const INTERVAL: Duration = Duration::from_millis(300);
-    let rig = Rig::start_with(config, |config| mount(config).ping_interval = INTERVAL);
+    let rig = Rig::start_with(config, |config| {
+        let mount = mount(config);
+        mount.ping_interval = INTERVAL;
+        mount.idle_timeout = Some(4 * INTERVAL);
+    });
     let begun = Instant::now();
     let mut client = rig.subscriber(&["chat"]);
     for _ in 0..5 {

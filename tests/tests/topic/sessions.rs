@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shardcast::config::{CloseCodes, Config};
+use shardcast::config::{CloseCodes, Config, Effect, RoomTemplate, Rule};
 use shardcast_tests::client::Received;
 use shardcast_tests::jwks::now_s;
 use shardcast_tests::server::config;
@@ -145,24 +145,29 @@ fn a_bad_token_takes_the_topics_away_until_a_good_one_comes() {
     rig.server.expect_empty("after all");
 }
 
-/// What the first user was allowed may not be the second's.
+/// What the first user was allowed may not be the second's, and what is both's goes on.
 #[test]
-fn a_token_of_another_user_begins_anew() {
-    let rig = Rig::start(config());
-    let mut other = rig.subscriber(&["chat"]);
-    let mut client = rig.subscriber(&["chat", "mine"]);
+fn a_token_of_another_user_keeps_the_topics_that_are_the_others_too() {
+    let rig = Rig::start_with(config(), |config| {
+        let rule = |room: &str, effect| Rule {
+            rooms: vec![RoomTemplate::new(room).expect("a template")],
+            effect,
+            ..Rule::default()
+        };
+        config.auth.rules = vec![rule("user:{user}", Effect::Allow), rule("user:*", Effect::Deny)];
+    });
+    let mut client = rig.subscriber(&["chat", "user:u1"]);
     client.authorize(&token("u2"));
-    rig.redis.publish("chat", b"1");
-    rig.redis.publish("mine", b"1");
-    other.expect_message("chat", "1");
     rig.redis.wait_for_channels(&["chat"]);
-    client.expect_nothing();
-    client.subscribe("chat");
+    rig.redis.publish("user:u1", b"1");
     rig.redis.publish("chat", b"2");
     client.expect_message("chat", "2");
+    client.send("subscribe", "user:u1");
+    client.expect(UNAUTHORIZED);
+    client.subscribe("user:u2");
+    rig.redis.publish("user:u2", b"3");
+    client.expect_message("user:u2", "3");
     client.leave();
-    other.expect_message("chat", "2");
-    other.leave();
     rig.server.expect_empty("after all");
 }
 
