@@ -328,9 +328,8 @@ fn clients_are_pinged_and_the_dead_are_closed(config: Config) {
         }
         assert!(Instant::now() < deadline, "never closed");
     };
-    let goodbye = Received::Text(shardcast_tests::topic::DISCONNECT.to_owned());
-    assert_eq!(end, goodbye);
-    assert_eq!(client.client().recv(), Received::Close(None, String::new()));
+    // Nobody is there to say goodbye to.
+    assert!(matches!(end, Received::Eof | Received::Cut), "{end:?}");
     drop(client);
     rig.redis.wait_for_channels(&[]);
     rig.server.expect_empty("after the dead");
