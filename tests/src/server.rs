@@ -175,6 +175,14 @@ impl TestServer {
         *self.server().tls_addresses().first().expect("an address for TLS")
     }
 
+    /// The first port of a mount's own.
+    ///
+    /// # Panics
+    /// When no mount has one.
+    pub fn mount_address(&self) -> SocketAddr {
+        self.server().mount_addresses().first().expect("a port of a mount's own").1
+    }
+
     /// Reads the certificates and what else a reload applies again.
     ///
     /// # Errors

@@ -75,6 +75,25 @@ impl Admission {
         places.take((mount, user.clone())).map(Some)
     }
 
+    /// Seats a connection that may hold a place of a user already, since it can authenticate anew: it never needs a second
+    /// one for the same user, and gives back that of another. Errors: there is none; it holds what it held.
+    pub fn seat_user(
+        &self,
+        held: &mut Option<UserPlace>,
+        mount: MountId,
+        user: Option<&UserId>,
+    ) -> Result<(), Full> {
+        let Some(user) = user else {
+            *held = None;
+            return Ok(());
+        };
+        let is_own = |place: &UserPlace| place.key.0 == mount && place.key.1 == *user;
+        if !held.as_ref().is_some_and(is_own) {
+            *held = self.enter_user(mount, user)?;
+        }
+        Ok(())
+    }
+
     /// How long to wait before the next connection is taken in; zero is not at all.
     pub fn accept_delay(&self) -> Duration {
         self.accepts.as_ref().map_or(Duration::ZERO, |pace| pace.delay(Instant::now()))
@@ -209,6 +228,26 @@ mod tests {
         let places: Vec<_> = users.iter().map(|(mount, user)| admission.enter_user(*mount, user)).collect();
         assert!(places.iter().all(Result::is_ok));
         assert!(users.iter().all(|(mount, user)| admission.enter_user(*mount, user).is_err()));
+    }
+
+    #[test]
+    fn who_authenticates_anew_needs_no_second_place_and_gives_back_that_of_another_user() {
+        let admission = limited(1, 1);
+        let [anna, ben] = ["anna", "ben"].map(UserId::from_text);
+        let (mut first, mut second) = (None, None);
+        let mut seat = |held: &mut Option<UserPlace>, user| admission.seat_user(held, MountId(0), user);
+        assert_eq!(seat(&mut first, Some(&anna)), Ok(()));
+        assert_eq!(seat(&mut first, Some(&anna)), Ok(()), "its own place is no obstacle");
+        assert_eq!(seat(&mut second, Some(&anna)), Err(Full));
+        assert!(second.is_none() && first.is_some());
+        assert_eq!(seat(&mut second, Some(&ben)), Ok(()));
+        assert_eq!(seat(&mut first, Some(&ben)), Err(Full));
+        assert_eq!(seat(&mut second, Some(&anna)), Err(Full), "it keeps what it held");
+        assert_eq!(seat(&mut first, None), Ok(()));
+        assert_eq!(seat(&mut second, Some(&anna)), Ok(()));
+        assert_eq!(seat(&mut first, Some(&ben)), Ok(()));
+        drop((first, second));
+        assert_eq!(admission.by_user.as_ref().map(|places| places.taken.len()), Some(0));
     }
 
     #[test]

@@ -197,11 +197,6 @@ impl Engine {
         }
     }
 
-    /// Where events go.
-    pub fn ignis_mount(&self) -> Option<MountId> {
-        self.ignis_mount
-    }
-
     /// Rooms of a mount with members in this process and how many members each has, the first `count_max` by name.
     /// `None`: a shard did not answer in time.
     pub async fn rooms(&self, mount: MountId, count_max: usize) -> Option<Vec<(Arc<str>, usize)>> {
@@ -280,17 +275,6 @@ impl Engine {
     fn envelope(&self, emit: &Emit<'_>) -> (String, Vec<u8>) {
         let exclude = (!emit.exclude.is_empty()).then_some(emit.exclude.as_slice());
         (envelope::channel(&emit.to), envelope::encode(&self.server_id, &emit.to, &emit.payload, exclude))
-    }
-}
-
-impl Engine {
-    /// PLACEHOLDER-TOPIC
-    pub fn publish_topic(&self, channel: &str, payload: &[u8]) -> Emitted {
-        let redis = match &self.redis {
-            None => PublishOutcome::Off,
-            Some(redis) => redis.publish((channel.to_owned(), payload.to_vec())),
-        };
-        Emitted { local: Routed::default(), redis }
     }
 }
 

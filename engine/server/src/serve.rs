@@ -172,6 +172,11 @@ fn announce(server: &Server, config: &Config) {
     );
     let plain = server.addresses().first().map(|address| ("ws", address));
     let secure = server.tls_addresses().first().map(|address| ("wss", address));
+    for (mount, address) in server.mount_addresses() {
+        if let Some(mount) = config.mounts.get(usize::from(mount.0)) {
+            tracing::info!("{} on ws://{address}/, a port of its own", mount.dialect.name());
+        }
+    }
     for mount in &config.mounts {
         let name = mount.dialect.name();
         for (scheme, address) in plain.iter().chain(&secure) {

@@ -123,6 +123,7 @@ pub struct Server {
     control: Arc<Settings>,
     addresses: Vec<SocketAddr>,
     tls_addresses: Vec<SocketAddr>,
+    mount_addresses: Vec<(MountId, SocketAddr)>,
     tls: Option<Arc<Acceptor>>,
     admin_address: Option<SocketAddr>,
     listeners: Vec<TcpListener>,
@@ -152,6 +153,10 @@ impl Server {
         let tls = acceptor(config, &status)?;
         let listeners = bind_all(&config.server.listen, "server.listen", shard_count)?;
         let tls_listeners = bind_all(&config.server.tls_listen, "server.tls_listen", shard_count)?;
+        let mount_listeners = bind_mounts(config, shard_count)?;
+        let mount_addresses = mount_listeners[0].iter();
+        let mount_addresses = mount_addresses.filter_map(|(mount, l)| Some((*mount, l.local_addr().ok()?)));
+        let mount_addresses = mount_addresses.collect();
         let [addresses, tls_addresses] = [&listeners, &tls_listeners]
             .map(|sets| sets[0].iter().filter_map(|l| l.local_addr().ok()).collect());
         let (admin, admin_address) = bind_admin(config.admin.listen)?;
@@ -199,15 +204,17 @@ impl Server {
         };
         let worker = hooks.worker(stopped);
         let hooks_thread = worker.map(|work| spawn("sc-hooks", move || run_worker(work))).transpose()?;
-        let starters = listeners.iter().zip(&tls_listeners).zip(receivers).zip(senders).enumerate();
+        let doors = listeners.iter().zip(&tls_listeners).zip(&mount_listeners);
+        let starters = doors.zip(receivers).zip(senders).enumerate();
         let (ready, started) = crossbeam_channel::unbounded();
         let mut shards = Vec::new();
-        for (index, (((own, own_tls), mail), home)) in starters {
+        for (index, ((((own, own_tls), own_mounts), mail), home)) in starters {
             let thread = ShardThread {
                 id: ShardId(index as u8),
                 config: shard_config.clone(),
                 listeners: clone_all(own)?,
                 tls_listeners: clone_all(own_tls)?,
+                mount_listeners: clone_mounts(own_mounts)?,
                 tls: tls.clone(),
                 mail,
                 home,
@@ -233,9 +240,13 @@ impl Server {
             control,
             addresses,
             tls_addresses,
+            mount_addresses,
             tls,
             admin_address,
-            listeners: listeners.into_iter().chain(tls_listeners).flatten().collect(),
+            listeners: {
+                let mounts = mount_listeners.into_iter().flatten().map(|(_, listener)| listener);
+                listeners.into_iter().chain(tls_listeners).flatten().chain(mounts).collect()
+            },
             shards,
             control_thread,
             redis_thread,
@@ -258,6 +269,11 @@ impl Server {
     /// Where clients connect with TLS; ports are the real ones.
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         &self.tls_addresses
+    }
+
+    /// Where only one mount answers; ports are the real ones.
+    pub fn mount_addresses(&self) -> &[(MountId, SocketAddr)] {
+        &self.mount_addresses
     }
 
     /// Where health and metrics are.
@@ -361,6 +377,18 @@ fn bind_all(
     Ok(sets)
 }
 
+/// The same for the ports of mounts.
+fn bind_mounts(config: &Config, shard_count: usize) -> Result<Vec<Vec<(MountId, TcpListener)>>, StartError> {
+    let mut sets: Vec<Vec<_>> = (0..shard_count).map(|_| Vec::new()).collect();
+    for (index, mount) in config.mounts.iter().enumerate() {
+        let bound = bind_all(&mount.listen, "mounts.listen", shard_count)?;
+        for (set, listeners) in sets.iter_mut().zip(bound) {
+            set.extend(listeners.into_iter().map(|listener| (MountId(index as u8), listener)));
+        }
+    }
+    Ok(sets)
+}
+
 fn bind_admin(address: Option<SocketAddr>) -> Result<(Option<TcpListener>, Option<SocketAddr>), StartError> {
     let Some(address) = address else { return Ok((None, None)) };
     let listen = |source| StartError::Listen { address, key: "admin.listen", source };
@@ -377,6 +405,12 @@ fn mailboxes(count: usize, letters_max: usize) -> Result<(Vec<MailSender>, Vec<M
 
 fn clone_all(listeners: &[TcpListener]) -> Result<Vec<TcpListener>, StartError> {
     let clones: io::Result<_> = listeners.iter().map(TcpListener::try_clone).collect();
+    clones.map_err(|source| StartError::Resources { what: "the listeners", source })
+}
+
+fn clone_mounts(listeners: &[(MountId, TcpListener)]) -> Result<Vec<(MountId, TcpListener)>, StartError> {
+    let clones = listeners.iter().map(|(mount, listener)| Ok((*mount, listener.try_clone()?)));
+    let clones: io::Result<_> = clones.collect();
     clones.map_err(|source| StartError::Resources { what: "the listeners", source })
 }
 

@@ -85,7 +85,7 @@ pub struct Conn {
     pub path: PathIndex,
     /// See [`ConnId::generation`].
     pub generation: u32,
-    /// Which mount it came to; meaningful from `Open` on.
+    /// Which mount it came to; meaningful from `Open` on, and on the mount's own port from the start.
     pub mount: MountId,
     /// How far it has come.
     pub phase: Phase,
@@ -109,6 +109,8 @@ pub struct Conn {
     pub deflates: bool,
     /// Its PROXY header has not come yet.
     pub awaits_proxy_header: bool,
+    /// It came to a port where only its mount answers.
+    pub on_own_port: bool,
 }
 
 /// What is kept of a connection before it is open: a PROXY header or request head that came in pieces, and an
@@ -156,6 +158,7 @@ impl Conn {
             ping_out: false,
             deflates: false,
             awaits_proxy_header: false,
+            on_own_port: false,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::burst::FrameKind;
 use crate::conn::{HeadBuffer, Phase};
 use crate::event::{Effect, Now};
 use crate::ids::{ConnId, MountId};
+use crate::limits::Dialect;
 use crate::shard::Shard;
 
 /// Bytes before the end of the head. Returns how many are used; what follows the head are frames.
@@ -54,21 +55,33 @@ pub(crate) fn handle_bytes(shard: &mut Shard, now: Now, id: ConnId, input: &[u8]
 
 /// A complete head. Returns how much of `rest`, what came after it, is used as well.
 fn handle_head(shard: &mut Shard, now: Now, id: ConnId, head: &Head<'_>, bytes: &[u8], rest: &[u8]) -> usize {
+    let conn = shard.conns.get(id).expect("looked up by the caller");
+    let address = conn.address;
+    // On a port of its own a mount is also at the root, where clients look that know a host and a port only.
+    let own = conn.on_own_port.then_some(conn.mount);
     let mounts = &shard.config.mounts;
-    match http::route(head, |path| mounts.iter().any(|mount| mount.path == path)) {
+    let found = |path: &str| match own {
+        Some(mount) => (path == "/" || shard.mount(mount).path == path).then_some(mount),
+        None => mounts.iter().position(|mount| mount.path == path).map(|index| MountId(index as u8)),
+    };
+    match http::route(head, |path| found(path).is_some()) {
         Route::Upgrade(upgrade) => {
-            let mount = mounts.iter().position(|mount| mount.path == upgrade.path).expect("just matched");
-            admit(shard, now, id, MountId(mount as u8), upgrade, head);
+            let mount = found(&upgrade.path).expect("just matched");
+            admit(shard, now, id, mount, upgrade, head);
             0
         }
         Route::Refuse(refusal) => {
             refuse_upgrade(shard, now, id, refusal);
             rest.len()
         }
+        Route::Plain if own.is_some() => {
+            let refusal = if http::wants_websocket(head) { Refusal::Path } else { Refusal::NotUpgrade };
+            refuse_upgrade(shard, now, id, refusal);
+            rest.len()
+        }
         Route::Plain => {
             shard.counters.handed_off += 1;
             let received = [bytes, rest].concat();
-            let address = shard.conns.get(id).expect("looked up by the caller").address;
             shard.vacate(id);
             shard.effects.push_back(Effect::HandOff { conn: id, address, received });
             rest.len()
@@ -124,6 +137,8 @@ fn refuse(shard: &mut Shard, now: Now, id: ConnId, error: HeadError, input: &[u8
 fn open(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, mut upgrade: Upgrade) {
     shard.counters.upgraded += 1;
     upgrade.deflate = upgrade.deflate.filter(|_| shard.mount(mount).compression);
+    // topic-session has no name; Ignis takes the first that is offered.
+    upgrade.protocol = upgrade.protocol.filter(|_| !matches!(shard.mount(mount).dialect, Dialect::Topic(_)));
     let answer = http::switching_protocols(&upgrade, &date::http_date(now.unix_ms));
     shard.send(id, Bytes::from(answer), FrameKind::Answer);
     shard.leave_head(id);

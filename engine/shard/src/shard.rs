@@ -125,6 +125,20 @@ impl Shard {
         Some(id)
     }
 
+    /// The same on a port of a mount's own: only `mount` answers there.
+    pub fn handle_accept_at(
+        &mut self,
+        now: Now,
+        entropy: [u8; 16],
+        address: IpAddr,
+        mount: MountId,
+    ) -> Option<ConnId> {
+        let id = self.handle_accept(now, entropy, address)?;
+        let conn = self.conns.get_mut(id).expect("just taken in");
+        (conn.mount, conn.on_own_port) = (mount, true);
+        Some(id)
+    }
+
     /// Bytes arrived. Returns how many were used: fewer than given when a question was raised; put it to
     /// the hooks ([`Shard::poll_effect`]), hand in the verdict if it is there already, and call again with
     /// the rest. `input` is scratch: it is unmasked in place.

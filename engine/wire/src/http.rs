@@ -300,11 +300,17 @@ pub enum Refusal {
     /// The address holds as many connections as it may.
     #[error("too many connections from one address")]
     AddressLimit,
+    /// No upgrade, where there is nothing else.
+    #[error("no upgrade on a port that serves WebSockets only")]
+    NotUpgrade,
+    /// An upgrade on a path where no WebSocket is served, on a port that serves nothing else.
+    #[error("upgrade on a path without WebSockets")]
+    Path,
 }
 
 impl Refusal {
     /// Every refusal, in the order of [`Refusal::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Method,
         Self::Key,
         Self::Version,
@@ -312,6 +318,8 @@ impl Refusal {
         Self::Origin,
         Self::ClientAddress,
         Self::AddressLimit,
+        Self::NotUpgrade,
+        Self::Path,
     ];
 
     /// How many there are.
@@ -326,9 +334,10 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Self::Method | Self::Key => 500,
-            Self::Version => 426,
+            Self::Version | Self::NotUpgrade => 426,
             Self::Body | Self::ClientAddress => 400,
             Self::Origin => 403,
+            Self::Path => 404,
             Self::AddressLimit => 429,
         }
     }
@@ -343,6 +352,8 @@ impl Refusal {
             Self::Origin => "origin",
             Self::ClientAddress => "client_address",
             Self::AddressLimit => "address_limit",
+            Self::NotUpgrade => "not_upgrade",
+            Self::Path => "upgrade_path",
         }
     }
 
@@ -359,17 +370,31 @@ impl Refusal {
             Self::AddressLimit => {
                 response(self.status(), &[("Retry-After", "5"), ("Connection", "close")], "")
             }
-            Self::Body | Self::Origin | Self::ClientAddress => {
+            // RFC 9110 §15.5.22; the sentence is that of topic-session's reference.
+            Self::NotUpgrade => {
+                let headers = [
+                    ("Content-Type", "text/plain"),
+                    ("Upgrade", "websocket"),
+                    ("Connection", "Upgrade, close"),
+                    ("Date", date),
+                ];
+                response(self.status(), &headers, "Upgrade Required")
+            }
+            Self::Body | Self::Origin | Self::ClientAddress | Self::Path => {
                 response(self.status(), &[("Connection", "close")], "")
             }
         }
     }
 }
 
+/// Whether a request wants to become a WebSocket, wherever.
+pub fn wants_websocket(head: &Head<'_>) -> bool {
+    head.only("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
+}
+
 /// Decides what a request is. `is_mount` tells whether a WebSocket is served on a normalised path.
 pub fn route(head: &Head<'_>, is_mount: impl Fn(&str) -> bool) -> Route {
-    let is_websocket = head.only("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
-    if !is_websocket {
+    if !wants_websocket(head) {
         return Route::Plain;
     }
     let Some(path) = path::normalise(head.target).filter(|path| is_mount(path)) else {

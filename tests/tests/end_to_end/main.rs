@@ -7,6 +7,7 @@ mod compression;
 mod crowd;
 mod encryption;
 mod hooks;
+mod mount_ports;
 mod scenarios;
 mod tls;
 mod tokens;

@@ -139,7 +139,7 @@ impl Core {
 
     /// Takes a connection in.
     pub(super) fn accept(&mut self, accepted: Accepted) -> Result<(), Refused> {
-        let Accepted { fd, address, tls } = accepted;
+        let Accepted { fd, address, mount, tls } = accepted;
         let status = self.engine.status();
         if status.memory_pressure.load(Ordering::Acquire) {
             status.process.shed_memory.fetch_add(1, Ordering::Relaxed);
@@ -152,9 +152,11 @@ impl Core {
         let places = place.map(|place| Box::new(Places { address: Some(place), user: None }));
         let entropy = self.entropy();
         let now = self.look_at_clock();
-        let Some(id) = self.shard.handle_accept(now, entropy, address) else {
-            return Err(Refused { fd, reason: None });
+        let id = match mount {
+            None => self.shard.handle_accept(now, entropy, address),
+            Some(mount) => self.shard.handle_accept_at(now, entropy, address, mount),
         };
+        let Some(id) = id else { return Err(Refused { fd, reason: None }) };
         if let Err(error) = self.readiness.add(fd.as_raw_fd(), id) {
             self.shard.handle_closed(id);
             self.run_effects();
@@ -447,14 +449,14 @@ impl Core {
         if is_seated { outcome } else { AuthOutcome::TooManyConnections }
     }
 
-    /// `false`: there is no place for one more connection of a user.
+    /// `false`: there is no place for one more connection of a user. One that authenticates anew keeps its place.
     fn seat_user(&mut self, id: ConnId, mount: MountId, user: Option<&UserId>) -> bool {
-        let Some(user) = user else { return true };
-        let Ok(place) = self.admission.enter_user(mount, user) else { return false };
-        if let (Some(place), Some(socket)) = (place, self.socket_mut(id)) {
+        let mut held = self.socket_mut(id).and_then(|socket| socket.places.as_mut()?.user.take());
+        let is_seated = self.admission.seat_user(&mut held, mount, user).is_ok();
+        if let (Some(place), Some(socket)) = (held, self.socket_mut(id)) {
             socket.places.get_or_insert_default().user = Some(place);
         }
-        true
+        is_seated
     }
 
     /// Asks to hear of a socket again. Effects may come of it, which the caller runs: this is reached from one.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use shardcast_shard::MountId;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
 use crate::tls::conn::TlsConn;
@@ -48,6 +49,8 @@ fn bound_unsent(socket: &Socket) -> io::Result<()> {
 pub(super) struct Accepted {
     pub(super) fd: OwnedFd,
     pub(super) address: IpAddr,
+    /// The mount whose own port it came to.
+    pub(super) mount: Option<MountId>,
     /// Its end of TLS, once its listener gave it one.
     pub(super) tls: Option<Box<TlsConn>>,
 }
@@ -67,7 +70,7 @@ pub(super) fn accept(listener: RawFd) -> io::Result<Option<Accepted>> {
         // SAFETY: the kernel wrote an address of that length.
         let address = unsafe { SockAddr::new(address, len) };
         let ip = address.as_socket().expect("a listener on an IP address").ip();
-        return Ok(Some(Accepted { fd, address: ip.to_canonical(), tls: None }));
+        return Ok(Some(Accepted { fd, address: ip.to_canonical(), mount: None, tls: None }));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {

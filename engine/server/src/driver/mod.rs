@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 use asks::Asker;
 pub use asks::Later;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
-use shardcast_shard::{Shard, ShardConfig, ShardId};
+use shardcast_shard::{MountId, Shard, ShardConfig, ShardId};
 use tokio::sync::mpsc;
 
 use crate::admission::Admission;
@@ -44,6 +44,7 @@ use listens::Listens;
 use pace::Pace;
 use readiness::Readiness;
 use sends::Sends;
+use socket::Door;
 pub use turn::Ending;
 use turn::{Ringer, Turns};
 
@@ -90,6 +91,8 @@ pub struct ShardThread {
     pub listeners: Vec<TcpListener>,
     /// Bound listeners for TLS, its own.
     pub tls_listeners: Vec<TcpListener>,
+    /// Bound listeners of mounts, its own: only the mount answers there.
+    pub mount_listeners: Vec<(MountId, TcpListener)>,
     /// How TLS connections begin; there when they have a listener.
     pub tls: Option<Arc<Acceptor>>,
     /// Its mailbox.
@@ -160,11 +163,14 @@ impl ShardThread {
         });
         let turns = Rc::new(Turns::new(core, clock, self.engine.clone(), self.admission.clone()));
         reserve::fill();
-        let plain = self.listeners.iter().map(|listener| (listener, None));
-        let secure = self.tls_listeners.iter().map(|listener| (listener, self.tls.clone()));
-        for (listener, tls) in plain.chain(secure) {
+        let plain = self.listeners.iter().map(|listener| (listener, Door::default()));
+        let tls_door = Door { tls: self.tls.clone(), mount: None };
+        let secure = self.tls_listeners.iter().map(|listener| (listener, tls_door.clone()));
+        let own_door = |mount| Door { tls: None, mount: Some(mount) };
+        let own = self.mount_listeners.iter().map(|(mount, listener)| (listener, own_door(*mount)));
+        for (listener, door) in plain.chain(secure).chain(own) {
             let listener = monoio::net::TcpListener::from_std(listener.try_clone()?)?;
-            monoio::spawn(turns.clone().until_over(socket::accept_loop(turns.clone(), listener, tls)));
+            monoio::spawn(turns.clone().until_over(socket::accept_loop(turns.clone(), listener, door)));
         }
         for (ringer, fd) in [(Ringer::Sockets, sockets_fd), (Ringer::Mail, mail_fd)] {
             monoio::spawn(turns.clone().until_over(socket::ring_loop(turns.clone(), ringer, fd)));

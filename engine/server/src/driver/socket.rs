@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use monoio::net::{TcpListener, UnixStream};
+use shardcast_shard::MountId;
 
 use super::reserve;
 use super::turn::{Ringer, Turns};
@@ -23,15 +24,24 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const SHED: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
-/// Accepts until the shard drains; connections have TLS if there is a way to begin it.
-pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener, tls: Option<Arc<Acceptor>>) {
+/// What connections of a listener are for.
+#[derive(Clone, Default)]
+pub(super) struct Door {
+    /// How they begin TLS, if they do.
+    pub(super) tls: Option<Arc<Acceptor>>,
+    /// The mount whose own port it is.
+    pub(super) mount: Option<MountId>,
+}
+
+/// Accepts until the shard drains.
+pub(super) async fn accept_loop(turns: Rc<Turns>, listener: TcpListener, door: Door) {
     while !turns.draining() {
         if let Err(error) = listener.readable(false).await {
             tracing::error!(%error, "waiting for connections failed; trying again");
             monoio::time::sleep(EXHAUSTED_PAUSE).await;
             continue;
         }
-        match accept_some(&turns, &listener, tls.as_deref()) {
+        match accept_some(&turns, &listener, &door) {
             Ok(Pause::None) => {}
             Ok(Pause::For(pause)) => monoio::time::sleep(pause).await,
             // A drain shuts the listener down under us.
@@ -54,12 +64,12 @@ enum Pause {
 
 /// Takes in connections that wait. An error: the kernel gives no more descriptors, memory or watches; those who waited
 /// were told.
-fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, tls: Option<&Acceptor>) -> io::Result<Pause> {
+fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, door: &Door) -> io::Result<Pause> {
     let process = &turns.engine.status().process;
     let accepts_shed = &process.accepts_shed;
     // Who speaks TLS would not understand.
     let shed = |socket: &OwnedFd| {
-        if tls.is_none() {
+        if door.tls.is_none() {
             shed(socket);
         }
     };
@@ -73,7 +83,8 @@ fn accept_some(turns: &Rc<Turns>, listener: &TcpListener, tls: Option<&Acceptor>
             Ok(None) => return Ok(Pause::None),
             Ok(Some(mut socket)) => {
                 turns.admission.accepted();
-                if let Some(tls) = tls {
+                socket.mount = door.mount;
+                if let Some(tls) = &door.tls {
                     socket.tls = Some(Box::new(tls.accept()));
                 }
                 let Err(refused) = turns.accept(socket) else { continue };

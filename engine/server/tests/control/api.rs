@@ -86,6 +86,24 @@ fn each_type_reaches_the_shards_of_its_target() {
 }
 
 #[test]
+fn a_topic_gets_its_data_as_a_snapshot_byte_for_byte() {
+    let plane = Plane::start(Options { ignis: false, ..Options::default() });
+    plane.engine.router().directory().room_up(MountId(1), Arc::from("prices:acme"), ShardId(0));
+    for data in ["{ \"n\": 1.0 }", "null", "\"one\"", "12345678901234567890"] {
+        let answer = plane.emit(&format!(r#"{{"type":"topic","target":"prices:acme","data": {data} }}"#));
+        let expected =
+            json!({"accepted": 1, "results": [{"shards": 1, "mailboxes_full": 0, "redis": "off"}]});
+        assert_eq!((answer.status, answer.json()), (200, expected), "{data}");
+        let expected = format!(r#"{{"action":"message","topic":"prices:acme","snapshot":{data}}}"#);
+        assert_eq!(text_of(plane.take(0)), expected);
+    }
+    let nobody = plane.emit(r#"{"type":"topic","target":"prices","data":1}"#);
+    assert_eq!(nobody.json()["results"][0]["shards"], 0);
+    assert!(plane.take(0).is_none());
+    assert_eq!(plane.engine.status().process.api_emitted.load(Ordering::Relaxed), 5);
+}
+
+#[test]
 fn data_is_passed_on_byte_for_byte() {
     let plane = Plane::start(Options::default());
     let texts = [
