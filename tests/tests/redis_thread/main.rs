@@ -5,7 +5,9 @@ mod listening;
 mod messages;
 mod proxy;
 mod publishing;
+mod resubscribing;
 mod rig;
+mod rooms_by_name;
 
 use shardcast_tests::redis::RedisServer;
 

@@ -147,6 +147,11 @@ impl Instance {
         describe(found.expect("just found"))
     }
 
+    /// The next letter for a shard, if there is one.
+    pub fn take(&self, shard: usize) -> Option<String> {
+        self.boxes[shard].take().map(describe)
+    }
+
     /// Every letter that waits for a shard.
     pub fn waiting(&self, shard: usize) -> Vec<String> {
         std::iter::from_fn(|| self.boxes[shard].take()).map(describe).collect()

@@ -115,6 +115,12 @@ impl Worker {
         }
     }
 
+    /// The router by which it tells shards.
+    #[cfg(test)]
+    pub(super) fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// Waits until a shard wants something else.
     pub async fn changed(&self) {
         self.upstream.changed.notified().await;
