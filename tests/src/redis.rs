@@ -16,8 +16,8 @@ use crate::process::{POLL_INTERVAL, Process, ScratchDir};
 /// How long Redis may take to start, to stop, or to answer one command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Channels that Shardcast subscribes to whoever is connected begin so.
-const OWN_CHANNELS: &str = "shardcast:";
+/// Channels that Shardcast subscribes to whoever is connected begin so, or are this one.
+const OWN_CHANNELS: (&str, &str) = ("shardcast:", "ws:broadcast");
 
 /// How many ports are tried before giving up, as another process may take a free one first.
 const PORT_TRIES: usize = 5;
@@ -130,7 +130,7 @@ impl RedisServer {
             .arg("CHANNELS")
             .query(&mut self.connection())
             .unwrap_or_else(|error| panic!("PUBSUB CHANNELS: {error}"));
-        channels.retain(|channel| !channel.starts_with(OWN_CHANNELS));
+        channels.retain(|channel| !channel.starts_with(OWN_CHANNELS.0) && channel != OWN_CHANNELS.1);
         channels.sort_unstable();
         channels
     }
