@@ -66,6 +66,9 @@ pub enum FrameKind {
     /// What is left of a message that was encrypted for one connection and that its socket took in part: never refused,
     /// and no pong overtakes it. Nothing goes on before it has come to its end.
     Begun,
+    /// A message that answers a request, where clients tell answers apart by their order: never refused, but a
+    /// connection whose outbox is full by then ends.
+    Reply,
     /// Pongs, pings, closes, refusals of a request: never refused.
     Control,
     /// The answer to an upgrade: never refused, and no pong overtakes it.
@@ -75,7 +78,12 @@ pub enum FrameKind {
 impl FrameKind {
     /// Whether it is a message.
     pub fn is_message(self) -> bool {
-        matches!(self, Self::Message | Self::Verbatim | Self::Begun)
+        matches!(self, Self::Message | Self::Verbatim | Self::Begun | Self::Reply)
+    }
+
+    /// Whether it may be left out while none of it is written.
+    pub fn is_droppable(self) -> bool {
+        matches!(self, Self::Message | Self::Verbatim)
     }
 }
 

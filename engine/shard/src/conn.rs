@@ -17,6 +17,7 @@ use crate::outbox::Outbox;
 use crate::rates::ConnRates;
 use crate::rooms::Membership;
 use crate::timers::UNARMED;
+use crate::topic::Requests;
 
 /// A time that does not come.
 pub const NEVER_MS: u64 = u64::MAX;
@@ -66,13 +67,15 @@ pub struct Conn {
     pub rates: Option<Box<ConnRates>>,
     /// What encrypts what it is sent, when it is encrypted.
     pub cipher: Option<Box<Cipher>>,
+    /// Requests of the topic dialect that are not answered, while there are any.
+    pub requests: Option<Box<Requests>>,
     /// Rooms in the order of joining; the broadcast room is among them.
     pub memberships: Vec<Membership>,
     /// Start of the present phase or authentication state, ms.
     pub since_ms: u64,
-    /// Last message of the peer, ms.
+    /// Last message of the peer, ms; in the topic dialect the last beat of its pings.
     pub last_activity_ms: u64,
-    /// Last frame in either direction, ms.
+    /// Last frame in either direction, in the topic dialect from the peer, ms.
     pub last_traffic_ms: u64,
     /// When it was accepted, ms since 1970.
     pub connected_unix_ms: u64,
@@ -93,6 +96,8 @@ pub struct Conn {
     pub auth: Auth,
     /// Questions open with the hooks.
     pub asks: u8,
+    /// Tokens of the topic dialect that were refused.
+    pub auth_failures: u8,
     /// It is in the room of its own id.
     pub in_own_room: bool,
     /// It asked for the broadcast room by name, so the room is shown among its rooms.
@@ -137,6 +142,7 @@ impl Conn {
             outbox: None,
             rates: None,
             cipher: None,
+            requests: None,
             memberships: Vec::new(),
             since_ms: now.ms,
             last_activity_ms: now.ms,
@@ -150,6 +156,7 @@ impl Conn {
             phase: Phase::Head,
             auth: Auth::Unauthorized,
             asks: 0,
+            auth_failures: 0,
             in_own_room: false,
             broadcast_listed: false,
             touched: false,

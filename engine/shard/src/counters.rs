@@ -2,6 +2,7 @@
 
 use shardcast_wire::http::{HeadError, Refusal};
 use shardcast_wire::message::Violation;
+use shardcast_wire::topic::RequestError;
 
 use crate::event::RefusalReason;
 
@@ -15,6 +16,8 @@ macro_rules! counters {
             pub violations: [u64; Violation::COUNT],
             /// Authentications refused by the hooks, by [`RefusalReason::index`].
             pub auth_refused: [u64; RefusalReason::COUNT],
+            /// Messages of topic clients that are no requests, by [`RequestError::index`].
+            pub requests_malformed: [u64; RequestError::COUNT],
             /// Request heads refused, by [`HeadError::index`], and after those by [`Refusal::index`].
             pub refused_heads: [u64; HeadError::COUNT + Refusal::COUNT],
         }
@@ -45,7 +48,7 @@ counters! {
     shed_full,
     /// Connections shed because too many have not finished their handshake.
     shed_handshakes,
-    /// Connections closed because incomplete messages took all the memory they may.
+    /// Connections closed because incomplete messages and waiting requests took all the memory they may.
     shed_input,
     /// WebSocket upgrades answered with 101.
     upgraded,
@@ -119,6 +122,18 @@ counters! {
     rate_closed,
     /// Messages not held to the rates of their user or address because the shard keeps as many as it may.
     rate_keys_full,
+    /// Topic clients closed because more of their requests waited for an answer than may.
+    requests_overrun,
+    /// Topic clients closed because a request was not answered in time.
+    requests_timeouts,
+    /// Topic clients closed because they sent more bad tokens than one connection may.
+    auth_failures_limit,
+    /// Topic clients closed because they subscribed to what is no name of a topic, or a reserved one.
+    topics_refused,
+    /// Subscriptions refused because the client has no tenant, which the names of channels need.
+    topics_refused_tenant,
+    /// Subscriptions refused because the channel is not subscribed to: there are too many, or Redis refuses it.
+    topics_refused_channel,
     /// Messages published to rooms, users, clients or everyone on this shard.
     published,
     /// Frames handed to sockets in full, of all kinds.
@@ -163,6 +178,6 @@ counters! {
     rooms,
     /// Bytes kept alive by outboxes (gauge).
     outbox_bytes,
-    /// Bytes of incomplete request heads and messages (gauge).
+    /// Bytes of incomplete request heads and messages, and of requests that wait for an answer (gauge).
     input_bytes,
 }

@@ -4,8 +4,9 @@ use crate::burst::FrameKind;
 use crate::conn::{Auth, Conn, NEVER_MS, Phase};
 use crate::event::Now;
 use crate::ids::ConnId;
-use crate::limits::{Dialect, IgnisSettings, Mount, ShardConfig};
+use crate::limits::{Dialect, IgnisSettings, Mount, ShardConfig, TopicSettings};
 use crate::shard::Shard;
+use crate::topic;
 use bytes::Bytes;
 use shardcast_wire::{close, frame, http};
 
@@ -20,6 +21,10 @@ enum Due {
     Heartbeat,
     /// What it authenticated with is over.
     Expiry,
+    /// A request of the topic dialect was not answered in time.
+    Answer,
+    /// The topic dialect pings on its beat.
+    Beat,
     /// Ask for a sign of life.
     Ping,
     /// None came.
@@ -50,11 +55,29 @@ fn sweep_ms(settings: &IgnisSettings, origin_ms: u64, last_ms: u64) -> u64 {
 
 fn idle_deadline(conn: &Conn, mount: &Mount) -> Option<(u64, Due)> {
     let idle_ms = mount.idle_timeout_ms;
-    match (idle_ms, mount.send_pings, conn.ping_out) {
+    let asks = mount.send_pings && !mount.is_topic();
+    match (idle_ms, asks, conn.ping_out) {
         (0, ..) => None,
         (_, false, _) => Some((conn.last_traffic_ms + idle_ms, Due::Idle)),
         (_, true, false) => Some((conn.last_traffic_ms + idle_ms - pong_wait_ms(idle_ms), Due::Ping)),
         (_, true, true) => Some((conn.last_traffic_ms + pong_wait_ms(idle_ms), Due::Idle)),
+    }
+}
+
+/// Who is not let in has until the authentication timeout, and a request three times as long for its answer: hooks
+/// and Redis may be slow, and a verdict that is lost must not silence a client for ever.
+fn topic_deadline(conn: &Conn, settings: &TopicSettings) -> (u64, Due) {
+    let is_in = conn.auth == Auth::Authenticated;
+    let answer = conn.requests.as_deref().map(|requests| {
+        let due = if is_in { Due::Answer } else { Due::Auth };
+        (requests.since_ms() + 3 * settings.auth_timeout_ms, due)
+    });
+    let beat = (conn.last_activity_ms + settings.ping_interval_ms.max(1), Due::Beat);
+    match answer {
+        Some(answer) if is_in && beat.0 < answer.0 => beat,
+        Some(answer) => answer,
+        None if is_in => beat,
+        None => (conn.since_ms + settings.auth_timeout_ms, Due::Auth),
     }
 }
 
@@ -67,7 +90,8 @@ fn next_deadline(conn: &Conn, config: &ShardConfig, sweep_origin_ms: u64) -> Opt
         Phase::Gone => None,
         Phase::Open => {
             let auth = match (&mount.dialect, conn.auth) {
-                (Dialect::Echo | Dialect::Topic(_), _) => None,
+                (Dialect::Echo, _) => None,
+                (Dialect::Topic(s), _) => Some(topic_deadline(conn, s)),
                 (Dialect::Ignis(s), Auth::Unauthorized) => {
                     Some((conn.since_ms + s.auth_timeout_ms, Due::Auth))
                 }
@@ -114,6 +138,11 @@ impl Shard {
         self.arm(id);
     }
 
+    fn send_ping(&mut self, id: ConnId) {
+        self.counters.pings_sent += 1;
+        self.send(id, Bytes::from(frame::encode(frame::OpCode::Ping, &[])), FrameKind::Control);
+    }
+
     fn act(&mut self, now: Now, id: ConnId, due: Due) {
         match due {
             Due::Handshake => {
@@ -130,11 +159,19 @@ impl Shard {
             }
             Due::Expiry => {
                 self.counters.auth_expired += 1;
+                topic::tell_expired(self, id);
                 self.close(now, id, &close::TOKEN_EXPIRED);
             }
+            Due::Answer => {
+                self.counters.requests_timeouts += 1;
+                self.close(now, id, &close::REQUEST_TIMEOUT);
+            }
+            Due::Beat => {
+                self.send_ping(id);
+                topic::keep_beat(self, now, id);
+            }
             Due::Ping => {
-                self.counters.pings_sent += 1;
-                self.send(id, Bytes::from(frame::encode(frame::OpCode::Ping, &[])), FrameKind::Control);
+                self.send_ping(id);
                 let conn = self.conns.get_mut(id).expect("its timer fired");
                 conn.last_traffic_ms = now.ms;
                 conn.ping_out = true;

@@ -257,6 +257,18 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whose it is.
+    pub fn conn(&self) -> ConnId {
+        match self {
+            Self::Auth { conn, .. }
+            | Self::Rooms { conn, .. }
+            | Self::Listening { conn, .. }
+            | Self::ConnectedFailed { conn } => *conn,
+        }
+    }
+}
+
 /// Whether messages of other instances reach a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listening {

@@ -139,8 +139,9 @@ impl Shard {
             Source::Outbox => conn.outbox.as_deref().is_some_and(|outbox| outbox.head_has_message(took)),
             Source::Sealed(number) => self.flush.sealing.has_message_within(number, took),
         };
-        // Were our own ping a sign of life, a dead peer would be pinged for ever.
-        if is_traffic {
+        // Were our own ping a sign of life, a dead peer would be pinged for ever. Where pings keep their own beat, only
+        // what comes in counts.
+        if is_traffic && !self.config.mounts[conn.mount.0 as usize].is_topic() {
             conn.last_traffic_ms = now.ms;
             conn.ping_out = false;
         }
@@ -174,10 +175,11 @@ impl Shard {
         }
     }
 
-    /// Puts a touched connection's burst into the batch, or behind its backlog. Encrypted ones come later.
+    /// Puts a touched connection's burst into the batch, or behind its backlog. What is to be encrypted comes later;
+    /// a backlog is complete by then, since what is offered of it must stay.
     fn offer(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.cipher.is_some() {
+        if conn.cipher.is_some() && conn.outbox.is_none() {
             self.flush.sealing.touched(id);
             return;
         }
@@ -186,7 +188,7 @@ impl Shard {
         if conn.phase == Phase::Gone {
             return;
         }
-        let Some(burst) = self.turn.burst_of(path, conn.deflates) else { return };
+        let Some(burst) = self.turn.burst_of(path, conn.takes_deflated()) else { return };
         if conn.outbox.is_none() {
             self.flush.batch.push(Write { conn: id, source: Source::Burst(burst) });
         } else {
@@ -217,12 +219,17 @@ impl Shard {
     pub(crate) fn queue_burst(&mut self, id: ConnId, burst: &Rc<Burst>, from: u32) {
         let conn = self.conns.get_mut(id).expect("looked up by the caller");
         let mount = &self.config.mounts[conn.mount.0 as usize];
-        let bounds = Bounds { bytes_max: mount.outbox_bytes_max, messages_max: mount.outbox_messages_max };
+        let bounds = Bounds {
+            bytes_max: mount.outbox_bytes_max,
+            messages_max: mount.outbox_messages_max,
+            drops_oldest: mount.slow_consumer == SlowConsumer::DropOldest,
+        };
         let outbox = conn.outbox.get_or_insert_default();
         let refused = outbox.push(burst, from, bounds, &mut self.ledger);
         self.counters.dropped_outbox_full += u64::from(refused.full);
         self.counters.dropped_memory_cap += u64::from(refused.memory);
-        if refused.full + refused.memory > 0 && mount.slow_consumer == SlowConsumer::Disconnect {
+        let is_slow = refused.full + refused.memory > 0 && mount.slow_consumer == SlowConsumer::Disconnect;
+        if is_slow || refused.replies > 0 {
             self.counters.slow_disconnected += 1;
             self.drop_conn(id);
         }

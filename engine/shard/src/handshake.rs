@@ -10,6 +10,7 @@ use crate::event::{Effect, Now};
 use crate::ids::{ConnId, MountId};
 use crate::limits::Dialect;
 use crate::shard::Shard;
+use crate::topic;
 
 /// Bytes before the end of the head. Returns how many are used; what follows the head are frames.
 pub(crate) fn handle_bytes(shard: &mut Shard, now: Now, id: ConnId, input: &[u8]) -> usize {
@@ -150,6 +151,9 @@ fn open(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, mut upgrade: Up
     conn.deflates = upgrade.deflate.is_some();
     if conn.deflates {
         shard.deflate_up(mount);
+    }
+    if shard.mount(mount).is_topic() {
+        topic::greet(shard, now, id);
     }
     shard.arm(id);
 }

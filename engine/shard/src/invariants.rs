@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::burst::ROOT;
 use crate::conn::{Auth, Conn, Phase};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, MountId};
 use crate::outbox::CHUNK_BYTES;
 use crate::rooms::Member;
 use crate::shard::Shard;
@@ -32,8 +33,18 @@ impl Shard {
         self.check_ledger();
         self.check_counts();
         self.check_deflating();
+        self.open_listens();
         let handshakes = self.conns.iter().filter(|(_, conn)| conn.phase == Phase::Head).count();
         assert_eq!(self.handshakes as usize, handshakes, "connections without a request head");
+    }
+
+    /// The rooms of every [`crate::Effect::Listen`] that no [`crate::Effect::Unlisten`] followed.
+    pub fn open_listens(&self) -> Vec<(MountId, Arc<str>)> {
+        let of_conn = |conn: &'_ Conn| {
+            let requests = conn.requests.iter().flat_map(|requests| requests.audit());
+            requests.map(|room| (conn.mount, room.clone())).collect::<Vec<_>>()
+        };
+        self.conns.iter().flat_map(|(_, conn)| of_conn(conn)).collect()
     }
 
     fn check_memberships(&self, id: ConnId, conn: &Conn) {
@@ -52,6 +63,9 @@ impl Shard {
             assert!(conn.memberships.is_empty() && !conn.in_own_room, "{id:?} is in rooms and no client");
             assert!(conn.identity.user.is_none(), "{id:?} has a user and is no client");
         }
+        let speaks_topic = conn.phase == Phase::Open && self.mount(conn.mount).is_topic();
+        assert!(speaks_topic || conn.requests.is_none(), "{id:?} has requests in {:?}", conn.phase);
+        assert!(!speaks_topic || !conn.in_own_room, "{id:?} is in a room that there is not");
         if conn.phase != Phase::Open {
             assert_eq!(conn.auth, Auth::Unauthorized, "{id:?} in {:?}", conn.phase);
             assert_eq!(conn.assembler.buffered_bytes(), 0, "{id:?} assembles in {:?}", conn.phase);
@@ -153,6 +167,9 @@ impl Shard {
         assert_eq!(self.counters.encrypted, count(encrypted) as u64, "encrypted clients");
         let heads = self.conns.iter().map(|(_, conn)| conn.head.as_ref().map_or(0, |head| head.bytes.len()));
         let messages = self.conns.iter().map(|(_, conn)| conn.assembler.buffered_bytes());
-        assert_eq!(self.input_bytes, heads.chain(messages).sum::<usize>(), "bytes of incomplete input");
+        let requests = self.conns.iter().filter_map(|(_, conn)| conn.requests.as_ref());
+        let requests = requests.map(|requests| requests.context_bytes());
+        let input = heads.chain(messages).chain(requests).sum::<usize>();
+        assert_eq!(self.input_bytes, input, "bytes of incomplete input and waiting requests");
     }
 }

@@ -9,7 +9,7 @@
 //! Where things live: [`conn`] one connection, [`rooms`] who is in which room, [`burst`] what a turn sends
 //! and to whom, [`sealing`] the same for encrypted connections, [`outbox`] what a socket has not taken yet,
 //! [`timers`] the wheel, [`event`] what goes in and out, [`limits`] every bound, [`address`] and [`rates`] those of
-//! addresses and users. The dialects are `ignis` and `echo`.
+//! addresses and users. The dialects are `ignis`, [`topic`] and `echo`.
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]
 
@@ -36,7 +36,7 @@ pub mod rooms;
 pub mod sealing;
 mod shard;
 pub mod timers;
-mod topic;
+pub mod topic;
 mod users;
 
 pub use counters::Counters;

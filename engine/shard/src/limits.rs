@@ -22,7 +22,7 @@ pub struct ShardConfig {
     pub handshakes_max: u32,
     /// Bytes that all outboxes of this shard may keep alive together.
     pub outbox_bytes_total_max: usize,
-    /// Bytes of incomplete request heads and messages this shard may hold; the connection that crosses it is
+    /// Bytes of incomplete request heads and messages, and of requests that wait for an answer, this shard may hold; the connection that crosses it is
     /// closed.
     pub input_bytes_total_max: usize,
     /// Rooms one connection may be in, its own and the broadcast room not counted.
@@ -77,7 +77,14 @@ pub struct Mount {
     pub send_pings: bool,
 }
 
-/// What a full outbox leads to.
+impl Mount {
+    /// Whether it speaks topic-session.
+    pub fn is_topic(&self) -> bool {
+        matches!(self.dialect, Dialect::Topic(_))
+    }
+}
+
+/// What a full outbox leads to. Replies are never left out: a client whose outbox has no room for one is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowConsumer {
     /// Refuse the new message, keep the queue: the client sees a gap-free prefix.

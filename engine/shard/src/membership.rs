@@ -9,6 +9,7 @@ use crate::ids::{ConnId, MountId};
 use crate::limits::Dialect;
 use crate::rooms::{Member, Membership};
 use crate::shard::Shard;
+use crate::topic;
 
 impl Shard {
     /// Puts a connection into a room by name. Joining twice is joining once.
@@ -45,7 +46,8 @@ impl Shard {
         self.enter(id, conn.mount, BROADCAST_ROOM);
     }
 
-    fn enter(&mut self, id: ConnId, mount: MountId, name: &str) {
+    /// Puts a connection into a room it is not in.
+    pub(crate) fn enter(&mut self, id: ConnId, mount: MountId, name: &str) {
         let (index, made) = self.rooms.find_or_make(mount, name);
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         let room = self.rooms.room_mut(index);
@@ -80,7 +82,7 @@ impl Shard {
     }
 
     /// Ends membership number `entry` of a connection.
-    fn exit(&mut self, id: ConnId, entry: usize) {
+    pub(crate) fn exit(&mut self, id: ConnId, entry: usize) {
         let conn = self.conns.get_mut(id).expect("the caller looked it up");
         let hears_the_rest = conn.takes_frames();
         let Membership { room: index, place } = conn.memberships.remove(entry);
@@ -116,14 +118,28 @@ impl Shard {
         if conn.phase != Phase::Open {
             return;
         }
+        let mount = conn.mount;
+        if conn.takes_deflated() {
+            self.deflate_down(mount);
+        }
+        topic::abandon_requests(self, id);
+        self.log_out(id);
+        if let Dialect::Ignis(settings) = &self.mount(mount).dialect
+            && settings.tell_lifecycle
+        {
+            self.ask(id, Question::Disconnected);
+        }
+        self.conns.get_mut(id).expect("looked up above").identity = Identity::default();
+    }
+
+    /// Ends what a client is by its authentication: its rooms, its user, its address. Its identity is left.
+    pub(crate) fn log_out(&mut self, id: ConnId) {
+        let conn = self.conns.get_mut(id).expect("the caller looked it up");
         let (mount, client_id) = (conn.mount, conn.client_id);
         let was_client = std::mem::replace(&mut conn.auth, Auth::Unauthorized) == Auth::Authenticated;
         let user = conn.identity.user.clone();
         conn.in_own_room = false;
         let is_encrypted = conn.cipher.is_some();
-        if conn.takes_deflated() {
-            self.deflate_down(mount);
-        }
         while let Some(last) = self.conns.get(id).and_then(|c| c.memberships.len().checked_sub(1)) {
             self.exit(id, last);
         }
@@ -137,12 +153,6 @@ impl Shard {
                 self.effects.push_back(Effect::UserDown(mount, user));
             }
         }
-        if let Dialect::Ignis(settings) = &self.mount(mount).dialect
-            && settings.tell_lifecycle
-        {
-            self.ask(id, Question::Disconnected);
-        }
-        self.conns.get_mut(id).expect("looked up above").identity = Identity::default();
     }
 
     /// An open connection agreed on permessage-deflate.

@@ -64,15 +64,20 @@ pub struct Bounds {
     pub bytes_max: usize,
     /// A message is refused once the queue has this many.
     pub messages_max: u32,
+    /// Whether the oldest messages make room for one that would be refused. The memory of the shard is another
+    /// matter: what is dropped may be held for others.
+    pub drops_oldest: bool,
 }
 
-/// Messages refused by [`Outbox::push`], by reason.
+/// Messages that [`Outbox::push`] had no room for, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// The outbox was full.
+    /// The outbox was full: they, or older ones in their place, are lost.
     pub full: u32,
     /// The outboxes of the shard were full.
     pub memory: u32,
+    /// The outbox was full and they are replies: they are in it, and the connection must end.
+    pub replies: u32,
 }
 
 #[derive(Debug)]
@@ -88,6 +93,8 @@ struct Chunk {
 #[derive(Debug, Default)]
 pub struct Outbox {
     chunks: VecDeque<Chunk>,
+    /// So many entries, from the first, hold nothing that may be dropped; more may.
+    undroppable: usize,
     bytes: usize,
     messages: u32,
     /// The answer to the latest ping; jumps the queue at the next frame boundary.
@@ -123,30 +130,97 @@ impl Outbox {
             let (end, kind) = burst.frames[index];
             let start = burst.start_of(index).max(from);
             let begun = kind == FrameKind::Begun || (start == from && burst.start_of(index) < from);
-            let queued = self.bytes + run.map_or(0, |(a, b)| (b - a) as usize);
-            let fits = queued <= bounds.bytes_max && self.messages < bounds.messages_max;
-            let memory = run.is_some() || ledger.fits(burst);
-            if !kind.is_message() || begun || (fits && memory) {
-                self.messages += u32::from(kind.is_message());
-                run = Some((run.map_or(start, |(a, _)| a), end));
-            } else {
-                if fits {
-                    refused.memory += 1
-                } else {
-                    refused.full += 1
+            if kind.is_message() && !begun {
+                if bounds.drops_oldest && !self.has_room(run, bounds) {
+                    self.push_run(burst, run.take(), ledger);
+                    refused.full += self.make_room(bounds, ledger);
                 }
-                self.push_run(burst, run.take(), ledger);
+                let fits = self.has_room(run, bounds);
+                let memory = run.is_some() || ledger.fits(burst);
+                if kind == FrameKind::Reply {
+                    refused.replies += u32::from(!fits);
+                } else if !fits || !memory {
+                    refused.full += u32::from(!fits);
+                    refused.memory += u32::from(fits);
+                    self.push_run(burst, run.take(), ledger);
+                    continue;
+                }
             }
+            self.messages += u32::from(kind.is_message());
+            run = Some((run.map_or(start, |(a, _)| a), end));
         }
         self.push_run(burst, run, ledger);
         refused
     }
 
+    /// Whether one more message fits behind what waits and the `run` that is about to.
+    fn has_room(&self, run: Option<(u32, u32)>, bounds: Bounds) -> bool {
+        let queued = self.bytes + run.map_or(0, |(at, end)| (end - at) as usize);
+        queued <= bounds.bytes_max && self.messages < bounds.messages_max
+    }
+
     fn push_run(&mut self, burst: &Rc<Burst>, run: Option<(u32, u32)>, ledger: &mut Ledger) {
         let Some((at, end)) = run else { return };
-        ledger.hold(burst);
         self.bytes += (end - at) as usize;
+        if let Some(last) = self.chunks.back_mut()
+            && Rc::ptr_eq(&last.burst, burst)
+            && last.end == at
+        {
+            last.end = end;
+            self.undroppable = self.undroppable.min(self.chunks.len() - 1);
+            return;
+        }
+        ledger.hold(burst);
         self.chunks.push_back(Chunk { burst: burst.clone(), at, end });
+    }
+
+    /// Drops the oldest messages that are not begun until one more fits; returns how many.
+    fn make_room(&mut self, bounds: Bounds, ledger: &mut Ledger) -> u32 {
+        let mut dropped = 0;
+        while !self.has_room(None, bounds) && self.drop_oldest(ledger) {
+            dropped += 1;
+        }
+        dropped
+    }
+
+    /// `false`: there is nothing that may be dropped.
+    fn drop_oldest(&mut self, ledger: &mut Ledger) -> bool {
+        while let Some(chunk) = self.chunks.get(self.undroppable) {
+            if let Some((start, end)) = chunk.oldest_droppable() {
+                self.cut(self.undroppable, start, end, ledger);
+                return true;
+            }
+            self.undroppable += 1;
+        }
+        false
+    }
+
+    /// Takes the frame from `start` to `end` out of an entry, which may leave two.
+    fn cut(&mut self, index: usize, start: u32, end: u32, ledger: &mut Ledger) {
+        self.bytes -= (end - start) as usize;
+        self.messages -= 1;
+        let chunk = &mut self.chunks[index];
+        match (chunk.at == start, chunk.end == end) {
+            (true, false) => chunk.at = end,
+            (false, true) => chunk.end = start,
+            (true, true) => {
+                ledger.release(&chunk.burst);
+                self.chunks.remove(index);
+            }
+            (false, false) => {
+                let rest = Chunk { burst: chunk.burst.clone(), at: end, end: chunk.end };
+                chunk.end = start;
+                ledger.hold(&rest.burst);
+                self.chunks.insert(index + 1, rest);
+            }
+        }
+    }
+
+    fn pop_front(&mut self, ledger: &mut Ledger) {
+        if let Some(first) = self.chunks.pop_front() {
+            ledger.release(&first.burst);
+            self.undroppable = self.undroppable.saturating_sub(1);
+        }
     }
 
     /// Queues the answer to a ping. Returns whether it took the place of an earlier one (RFC 6455 §5.5.3).
@@ -195,8 +269,7 @@ impl Outbox {
         self.messages -= done.iter().filter(|(_, kind)| kind.is_message()).count() as u32;
         let completed = done.len() as u32;
         if chunk.at == chunk.end {
-            ledger.release(&chunk.burst);
-            self.chunks.pop_front();
+            self.pop_front(ledger);
         }
         completed
     }
@@ -218,8 +291,7 @@ impl Outbox {
         self.bytes -= (frame_end - chunk.at) as usize;
         chunk.at = frame_end;
         if chunk.at == chunk.end {
-            ledger.release(&chunk.burst);
-            self.chunks.pop_front();
+            self.pop_front(ledger);
         }
         if !ledger.fits(&rest) {
             self.messages -= 1;
@@ -243,6 +315,7 @@ impl Outbox {
         for chunk in self.chunks.drain(..) {
             ledger.release(&chunk.burst);
         }
+        self.undroppable = 0;
         self.bytes = 0;
         self.pong = None;
         self.pong_written = 0;
@@ -264,6 +337,8 @@ impl Outbox {
             messages += left.iter().filter(|(_, kind)| kind.is_message()).count();
         }
         assert_eq!((self.bytes, self.messages as usize), (bytes, messages), "outbox sums");
+        let known = self.chunks.iter().take(self.undroppable);
+        assert!(known.into_iter().all(|chunk| chunk.oldest_droppable().is_none()), "what may be dropped");
         self.chunks.iter().map(|chunk| &chunk.burst)
     }
 }
@@ -274,13 +349,33 @@ impl Chunk {
         let kind = self.burst.frames[next].1;
         self.burst.start_of(next) == self.at && !matches!(kind, FrameKind::Answer | FrameKind::Begun)
     }
+
+    /// From where to where the first message is that may be dropped and of which nothing is written.
+    fn oldest_droppable(&self) -> Option<(u32, u32)> {
+        let frames = self.burst.frame_at(self.at)..self.burst.frame_at(self.end);
+        let whole = frames.map(|index| (self.burst.start_of(index), self.burst.frames[index]));
+        let mut droppable = whole.filter(|(start, (_, kind))| *start >= self.at && kind.is_droppable());
+        droppable.next().map(|(start, (end, _))| (start, end))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { bytes_max: 1 << 20, messages_max: 100 };
+    const BOUNDS: Bounds = Bounds { bytes_max: 1 << 20, messages_max: 100, drops_oldest: false };
+
+    /// A burst of frames of three bytes: a letter for a message, a capital for a reply, a dot for a control frame.
+    fn burst_of(frames: &str) -> Rc<Burst> {
+        let kind = |letter: u8| match letter {
+            b'.' => FrameKind::Control,
+            b'A'..=b'Z' => FrameKind::Reply,
+            _ => FrameKind::Message,
+        };
+        let bytes: Vec<u8> = frames.bytes().flat_map(|letter| [letter; 3]).collect();
+        let ends = frames.bytes().zip(1..).map(|(letter, count)| (3 * count, kind(letter))).collect();
+        Rc::new(Burst { bytes: Bytes::from(bytes), frames: ends, holders: Default::default() })
+    }
 
     /// Everything that is written when the socket takes `step` bytes at a time.
     fn drain(outbox: &mut Outbox, ledger: &mut Ledger, step: usize) -> String {
@@ -293,6 +388,54 @@ mod tests {
         }
         assert_eq!(ledger.bytes(), 0);
         String::from_utf8(written).expect("text")
+    }
+
+    #[test]
+    fn a_full_outbox_drops_the_newest_or_the_oldest_message_and_never_a_reply() {
+        for (drops_oldest, bursts, from, left, refused) in [
+            (false, &["ab", "cde"][..], 0, "abc", (2, 0)),
+            (true, &["ab", "cde"], 0, "cde", (2, 0)),
+            (true, &["abcdef"], 0, "def", (3, 0)),
+            // What is begun stays; so does what answers, and control frames are not counted.
+            (true, &["abcd"], 1, "acd", (1, 0)),
+            (true, &[".a.b.", "c", "d"], 0, "..b.cd", (1, 0)),
+            (true, &["aBc", "d", "e"], 0, "Bde", (2, 0)),
+            (true, &["abc", "XY"], 0, "cXY", (2, 0)),
+            (true, &["ABC", "d"], 0, "ABC", (1, 0)),
+            (true, &["ABC", "D"], 0, "ABCD", (0, 1)),
+            (false, &["abc", "D", "e"], 0, "abcD", (1, 1)),
+        ] {
+            let mut ledger = Ledger::new(1 << 20);
+            let mut outbox = Outbox::default();
+            let bounds = Bounds { messages_max: 3, drops_oldest, ..BOUNDS };
+            let (mut full, mut replies) = (0, 0);
+            for (index, frames) in bursts.iter().enumerate() {
+                let from = if index == 0 { from } else { 0 };
+                let refused = outbox.push(&burst_of(frames), from, bounds, &mut ledger);
+                (full, replies) = (full + refused.full, replies + refused.replies);
+                assert_eq!(refused.memory, 0);
+                outbox.audit().for_each(drop);
+            }
+            let written = drain(&mut outbox, &mut ledger, 2);
+            let mut expected: String = left.chars().flat_map(|letter| [letter; 3]).collect();
+            if from == 1 {
+                expected.remove(0);
+            }
+            assert_eq!((written, (full, replies)), (expected, refused), "{bursts:?} from {from}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_make_room_by_bytes_too() {
+        let mut ledger = Ledger::new(1 << 20);
+        let mut outbox = Outbox::default();
+        let bounds = Bounds { bytes_max: 6, drops_oldest: true, ..BOUNDS };
+        for (frames, dropped, messages) in [("abc", 0, 3), ("d", 1, 3), ("E", 1, 3), ("fgh", 3, 3)] {
+            let refused = outbox.push(&burst_of(frames), 0, bounds, &mut ledger);
+            assert_eq!((refused.full, outbox.messages()), (dropped, messages), "{frames}");
+            outbox.audit().for_each(drop);
+        }
+        assert_eq!(drain(&mut outbox, &mut ledger, 100), "EEEggghhh");
     }
 
     #[test]

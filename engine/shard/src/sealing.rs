@@ -212,18 +212,12 @@ impl Shard {
         }
     }
 
-    /// What a touched connection gets, unless that joined a backlog.
+    /// What a touched connection gets, which has no backlog.
     fn lay_out_sealed(&mut self, id: ConnId) -> Option<BurstIndex> {
         let conn = self.conns.get_mut(id)?;
         conn.touched = false;
         let path = std::mem::replace(&mut conn.path, ROOT);
-        let has_backlog = conn.outbox.is_some();
-        let burst = self.turn.burst_of(path, false).filter(|_| conn.phase != Phase::Gone)?;
-        if has_backlog {
-            self.queue(id, burst, 0);
-            return None;
-        }
-        Some(burst)
+        self.turn.burst_of(path, false).filter(|_| conn.phase != Phase::Gone)
     }
 
     fn seal_burst(&mut self, id: ConnId, index: BurstIndex, from: u32) {

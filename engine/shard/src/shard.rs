@@ -51,7 +51,7 @@ pub struct Shard {
     pub(crate) sweep_origin_ms: u64,
     /// A question with a verdict was raised: input stops until it was put to the hooks.
     pub(crate) asked: bool,
-    /// Bytes of incomplete heads and messages.
+    /// Bytes of incomplete heads and messages, and of requests that wait.
     pub(crate) input_bytes: usize,
     /// Connections without a complete request head.
     pub(crate) handshakes: u32,
@@ -194,6 +194,8 @@ impl Shard {
             Mail::Room { mount, room, own, frame, exclude } => {
                 self.publish(mount, &room, own, frame, exclude.as_deref());
             }
+            // A topic may be called like the room of all clients, and is none of that.
+            Mail::Broadcast { mount, .. } if self.mount(mount).is_topic() => {}
             Mail::Broadcast { mount, frame, exclude } => {
                 self.publish(mount, BROADCAST_ROOM, None, frame, exclude.as_deref());
             }
@@ -233,7 +235,12 @@ impl Shard {
 
     /// An answer of the hooks.
     pub fn handle_verdict(&mut self, now: Now, verdict: Verdict) {
-        ignis::handle_verdict(self, now, verdict);
+        let Some(conn) = self.conns.get(verdict.conn()) else { return };
+        if self.mount(conn.mount).is_topic() {
+            topic::handle_verdict(self, now, verdict);
+        } else {
+            ignis::handle_verdict(self, now, verdict);
+        }
     }
 
     /// Time passed: acts on what is due. Call at [`Shard::poll_wake`] or later.
@@ -384,6 +391,7 @@ impl Shard {
     /// Lets go of what a connection has sent and not finished.
     fn drop_input(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        debug_assert!(conn.requests.is_none(), "requests end with what a connection is to others");
         let head = conn.head.take().map_or(0, |head| head.bytes.len());
         self.input_bytes -= head + std::mem::take(&mut conn.assembler).buffered_bytes();
     }
@@ -424,9 +432,11 @@ impl Shard {
         }
     }
 
-    /// Closes with a code of the registry.
+    /// Closes with a code of the registry, as the connection's dialect says it.
     pub(crate) fn close(&mut self, now: Now, id: ConnId, code: &CloseCode) {
-        self.close_with(now, id, Bytes::from(frame::close(Some(code.code), code.reason)));
+        let last = topic::farewell(self, id, code);
+        let last = last.unwrap_or_else(|| frame::close(Some(code.code), code.reason));
+        self.close_with(now, id, Bytes::from(last));
     }
 
     /// Queues the last bytes of a connection; FIN follows them.
@@ -476,7 +486,9 @@ impl Shard {
                 QueryReply::Client(self.conns.get(id).filter(|c| c.is_client()).map(|conn| self.view(conn)))
             }
             Query::Rooms { mount, count_max } => {
-                let shown = |room: &&Room| room.mount == mount && *room.name != *BROADCAST_ROOM;
+                let hides_broadcast = !self.mount(mount).is_topic();
+                let is_hidden = |room: &Room| hides_broadcast && *room.name == *BROADCAST_ROOM;
+                let shown = |room: &&Room| room.mount == mount && !is_hidden(room);
                 // The first so many by name: a heap that forgets the last name keeps the memory bounded.
                 let mut first = BinaryHeap::new();
                 for room in self.rooms.iter().filter(shown) {
@@ -493,7 +505,8 @@ impl Shard {
     fn view(&self, conn: &Conn) -> ClientView {
         let own = conn.in_own_room.then(|| Arc::from(conn.client_id.to_string()));
         let joined = conn.memberships.iter().map(|m| self.rooms.room(m.room).name.clone());
-        let shown = joined.filter(|name| conn.broadcast_listed || **name != *BROADCAST_ROOM);
+        let shows_broadcast = conn.broadcast_listed || self.mount(conn.mount).is_topic();
+        let shown = joined.filter(|name| shows_broadcast || **name != *BROADCAST_ROOM);
         ClientView {
             id: conn.client_id,
             user: conn.identity.user.clone(),

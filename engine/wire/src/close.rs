@@ -58,6 +58,8 @@ close_codes! {
         "A compressed message that cannot be inflated (RFC 7692 §7.2.2).";
     INVALID_UTF8 = 1007, "Received invalid UTF-8", retry false,
         "A text message or close reason that is not UTF-8 (RFC 6455 §8.1).";
+    INVALID_JSON = 1007, "Received invalid JSON", retry false,
+        "A message of a topic client that is not JSON.";
     TOO_MANY_FRAGMENTS = 1008, "Too many fragments", retry false,
         "A message in more frames than the server accepts.";
     KICKED = 1008, "Kicked", retry false,
@@ -66,11 +68,27 @@ close_codes! {
         "The client went on sending more than its rates allow, although it was told.";
     TOO_MANY_CONNECTIONS = 1008, "Too many connections", retry true,
         "The user holds as many connections as one may.";
+    SESSION_UNAUTHORIZED = 1008, "Session unauthorized", retry false,
+        "A topic client subscribed or unsubscribed before it was authorized.";
+    TOO_MANY_REFUSALS = 1008, "Too many failed authorizations", retry false,
+        "A topic client sent more bad tokens than one connection may.";
+    TOPIC_REFUSED = 1008, "Invalid topic", retry false,
+        "A topic client subscribed to what is no name of a topic, or a reserved one.";
+    REQUEST_MALFORMED = 1008, "Invalid request", retry false,
+        "A topic client sent JSON that is no request, or one that lacks a field.";
+    SESSION_MISMATCH = 1008, "Wrong session", retry false,
+        "A topic client named a session that is not its own.";
+    UNKNOWN_ACTION = 1008, "Unknown action", retry false,
+        "A topic client asked for an action that there is not.";
     MESSAGE_TOO_BIG = 1009, "Received too big message", retry false,
         "A message beyond the limit of the mount.";
 
     OVERLOADED = 1013, "Try again later", retry true,
         "The server has no memory left for another incomplete message.";
+    TOO_MANY_REQUESTS = 1013, "Too many requests waiting", retry true,
+        "A topic client went on asking while more of its requests waited than may.";
+    REQUEST_TIMEOUT = 1013, "Request timeout", retry true,
+        "The application or Redis did not answer a request of a topic client in time.";
 
     AUTHENTICATION_TIMEOUT = 4001, "Authentication timeout", retry true,
         "The client did not authenticate in time, or the application did not answer in time.";

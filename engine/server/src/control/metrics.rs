@@ -22,6 +22,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::message::Violation;
+use shardcast_wire::topic::RequestError;
 
 use super::process::Process;
 use crate::engine::Engine;
@@ -176,7 +177,13 @@ impl Metrics {
         let label = |reason| [("reason", Cow::Borrowed(reason))];
         let refused: Vec<_> = sum.refused_heads().map(|(reason, count)| (label(reason), count)).collect();
         let help = "Request heads refused.";
-        families.labelled("shardcast_refused_heads", help, None, MetricType::Counter, &refused)
+        families.labelled("shardcast_refused_heads", help, None, MetricType::Counter, &refused)?;
+        let malformed = RequestError::ALL.map(|error| {
+            let sum: u64 = counters.iter().map(|counters| counters.requests_malformed[error.index()]).sum();
+            ([("reason", Cow::Borrowed(error.name()))], sum)
+        });
+        let help = "Messages of topic clients that are no requests; each closes its client.";
+        families.labelled("shardcast_requests_malformed", help, None, MetricType::Counter, &malformed)
     }
 
     fn mailboxes(&self, families: &mut Families<'_>) -> fmt::Result {

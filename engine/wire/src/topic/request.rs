@@ -45,6 +45,31 @@ pub enum RequestError {
     Action,
 }
 
+impl RequestError {
+    /// Every reason, in the order of [`RequestError::index`].
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::NotJson, Self::NotObject, Self::Field, Self::Session, Self::Action];
+
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
+    /// Its place in arrays of counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// A stable name, in snake case, for metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NotObject => "not_object",
+            Self::Field => "field",
+            Self::Session => "session",
+            Self::Action => "action",
+        }
+    }
+}
+
 /// Reads one message of the connection whose session is `session`.
 ///
 /// # Errors
