@@ -16,8 +16,11 @@ import { CPU, FIGURES, HEARTBEATS_PER_SECOND } from "./figures.mjs";
 
 /** Who takes publications at least as fast as they are asked for at all rates below. */
 const BATCHING = ["bun", "shardcast", "shardcast-redis", "ignis"];
+/** The same, and clients of another protocol; what they do beside hearing is not compared. */
+const HEARING = [...BATCHING, "shardcast-topic"];
 /** Everybody. */
 const ALL = [...BATCHING, "nchan", "ws"];
+const ALL_HEARING = [...ALL, "shardcast-topic"];
 /** Clients can be in several rooms. */
 const MANY_ROOMS = [...BATCHING, "ws"];
 /** Publications can be for a client, a user, or all but some. */
@@ -71,18 +74,18 @@ function shards(title, pace) {
  * and load share their cores; `dev`, clients say who they are, as static tokens do not.
  */
 export const CASES = {
-  sparse: fanout("1,000 members, one at a time", ALL, [...HOT_ROOM, "-w", 1]),
-  burst4: fanout("1,000 members, 4 together", BATCHING, [...HOT_ROOM, ...together(4)]),
-  burst16: fanout("1,000 members, 16 together", BATCHING, [...HOT_ROOM, ...together(16)]),
-  burst: fanout("1,000 members, 64 together", ALL, [...HOT_ROOM, ...together(64)]),
-  "four-rooms": fanout("every member in 4 rooms, 64 together", BATCHING, [
+  sparse: fanout("1,000 members, one at a time", ALL_HEARING, [...HOT_ROOM, "-w", 1]),
+  burst4: fanout("1,000 members, 4 together", HEARING, [...HOT_ROOM, ...together(4)]),
+  burst16: fanout("1,000 members, 16 together", HEARING, [...HOT_ROOM, ...together(16)]),
+  burst: fanout("1,000 members, 64 together", ALL_HEARING, [...HOT_ROOM, ...together(64)]),
+  "four-rooms": fanout("every member in 4 rooms, 64 together", HEARING, [
     ...["fanout", ...MEMBERS, ...FOUR_ROOMS, ...BYTES, ...SPIN, ...together(64)],
   ]),
-  saturated: fanout("1,000 members, 128 outstanding", ALL, [...HOT_ROOM, "-w", 128]),
-  ...Object.fromEntries(RATES.map((perSecond) => [`rate${perSecond}`, rate(perSecond, [...BATCHING, paced(100)])])),
+  saturated: fanout("1,000 members, 128 outstanding", ALL_HEARING, [...HOT_ROOM, "-w", 128]),
+  ...Object.fromEntries(RATES.map((perSecond) => [`rate${perSecond}`, rate(perSecond, [...HEARING, paced(100)])])),
   idle: {
     title: "idle connections, from 5,000 to 15,000",
-    peers: ALL,
+    peers: ALL_HEARING,
     load: ["idle", "--at", "5000,15000", ...ROOM, "--rooms-per-connection", 1, ...SPIN],
     figures: ["bytesPerConnection", "idleCpu"],
     time: { settle: "2s", hold: "2s" },
@@ -98,8 +101,8 @@ export const CASES = {
   },
 
   ledger5000: fanout("5,000 members, one at a time", ALL, ["fanout", "-n", 5000, ...ROOM, ...BYTES, ...SPIN, "-w", 1]),
-  "many-rooms": fanout("1,000 rooms of 5, one at a time", ALL, ["fanout", ...SMALL_ROOMS, ...BYTES, ...SPIN, "-w", 1]),
-  "many-rooms-burst": fanout("1,000 rooms of 5, 64 together", ALL, [
+  "many-rooms": fanout("1,000 rooms of 5, one at a time", ALL_HEARING, ["fanout", ...SMALL_ROOMS, ...BYTES, ...SPIN, "-w", 1]),
+  "many-rooms-burst": fanout("1,000 rooms of 5, 64 together", ALL_HEARING, [
     ...["fanout", ...SMALL_ROOMS, ...BYTES, ...SPIN, ...together(64)],
   ]),
   mixed: fanout("500 members, 64 B to 64 KiB, 4 together", ALL, [
@@ -176,7 +179,7 @@ export const GROUPS = {
 };
 
 /** In the group of targets only these take part: the others are no part of what was promised. */
-export const TARGET_PEERS = [...BATCHING, paced(100)];
+export const TARGET_PEERS = [...HEARING, paced(100)];
 
 function named(prefix) {
   return Object.keys(CASES).filter((name) => name.startsWith(prefix));

@@ -95,6 +95,10 @@ start_shardcast() {
     local peer=$1 cores=$2 port=$3 log=$4 traits=$5 settings=()
     case $peer in
     shardcast-redis) settings=(--redis-url "redis://127.0.0.1:$redis_port") ;;
+    shardcast-topic)
+        settings=(--redis-url "redis://127.0.0.1:$redis_port" --set mounts.0.dialect=topic --set mounts.0.path=/topics
+            --set mounts.0.outbox_bytes_max=16MiB --set mounts.0.outbox_messages_max=262144)
+        ;;
     shardcast-pace*) settings=(--set "server.flush_pace_percent=${peer#shardcast-pace}") ;;
     shardcast-*shard*) settings=(--set "server.shards=$(tr -dc 0-9 <<<"$peer")") ;;
     esac
@@ -132,6 +136,10 @@ load_of() {
         ;;
     ignis | shardcast-redis)
         load=(--target "ws://$at/ws" --dialect ignis)
+        publish=(--publish "redis://127.0.0.1:$redis_port")
+        ;;
+    shardcast-topic)
+        load=(--target "ws://$at/topics" --dialect topic)
         publish=(--publish "redis://127.0.0.1:$redis_port")
         ;;
     shardcast*)

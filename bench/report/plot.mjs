@@ -23,10 +23,10 @@ const TICKS_MAX = 12;
 
 const STYLE = `
   svg { --card: #ffffff; --text: #1b1c1e; --soft: #595c63; --line: #c9c9c4; --faint: #ebebe7;
-    --c0: #b84a00; --c1: #0b63b0; --c2: #006b4f; --c3: #7a3fa0; --c4: #595c63; --c5: #a8243d; }
+    --c0: #b84a00; --c1: #0b63b0; --c2: #006b4f; --c3: #7a3fa0; --c4: #595c63; --c5: #a8243d; --c6: #7a6200; }
   @media (prefers-color-scheme: dark) {
     svg { --card: #1c1e22; --text: #eceae4; --soft: #a8abb3; --line: #4a4d55; --faint: #2c2f35;
-      --c0: #f0a052; --c1: #6db6f2; --c2: #52cfa5; --c3: #c79be8; --c4: #a8abb3; --c5: #ff9d93; }
+      --c0: #f0a052; --c1: #6db6f2; --c2: #52cfa5; --c3: #c79be8; --c4: #a8abb3; --c5: #ff9d93; --c6: #d9c24f; }
   }
   .card { fill: var(--card); stroke: var(--faint); }
   text { font: 13px system-ui, sans-serif; fill: var(--soft); }
@@ -36,7 +36,7 @@ const STYLE = `
   .name { font-weight: 600; } .value { fill: var(--text); }
   .line { fill: none; stroke-width: 2; stroke-linejoin: round; } .dashed { stroke-dasharray: 6 4; }
   .whisker { stroke-width: 1.2; opacity: .6; } .bar-whisker { stroke: var(--text); stroke-width: 1.4; fill: none; }
-${[0, 1, 2, 3, 4, 5].map((color) => `  .stroke${color} { stroke: var(--c${color}); } .fill${color} { fill: var(--c${color}); }`).join("\n")}
+${[0, 1, 2, 3, 4, 5, 6].map((color) => `  .stroke${color} { stroke: var(--c${color}); } .fill${color} { fill: var(--c${color}); }`).join("\n")}
 `;
 
 const escape = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
@@ -89,7 +89,7 @@ function frame(height, title, words, body) {
 }
 
 /**
- * Lines on two axes. `series`: `name`, `color` (0 to 5), `isDashed`, and `points` with `x`, `y`, and `low` and `high`
+ * Lines on two axes. `series`: `name`, `color` (0 to 6), `isDashed`, and `points` with `x`, `y`, and `low` and `high`
  * of y where there is a range. Undefined when there is nothing to draw.
  */
 export function linePlot({ title, x, y, series }) {

@@ -14,6 +14,7 @@ const PEERS = {
   ignis: { title: "Ignis, Redis", color: 3 },
   nchan: { title: "Nchan", color: 4 },
   ws: { title: "ws", color: 5 },
+  "shardcast-topic": { title: "Shardcast, topic (Redis)", color: 6 },
 };
 const BASE = "bun";
 const labels = Object.keys(PEERS);

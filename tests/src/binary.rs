@@ -18,16 +18,25 @@ use crate::server::PATIENCE;
 /// When it cannot be built.
 pub fn path() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build)
+    BUILT.get_or_init(|| build("shardcast", "shardcast"))
+}
+
+/// The same for the load generator.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn loadgen() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("shardcast-loadgen", "loadgen"))
 }
 
 /// Builds it unless it is newer than this test, which is made of the same sources: Cargo builds the binary of a
 /// package for that package's own tests only, so what lies there may be of another day.
-fn build() -> PathBuf {
+fn build(package: &str, name: &str) -> PathBuf {
     let test = env::current_exe().expect("the path of this test");
     // target/<profile>/deps/<test>
     let profile_dir = test.ancestors().nth(2).expect("a folder of the profile");
-    let binary = profile_dir.join("shardcast");
+    let binary = profile_dir.join(name);
     let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
     if modified(&binary) > modified(&test) {
         return binary;
@@ -39,7 +48,7 @@ fn build() -> PathBuf {
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "shardcast", "--bin", "shardcast", "--profile", profile])
+        .args(["build", "--quiet", "--package", package, "--bin", name, "--profile", profile])
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

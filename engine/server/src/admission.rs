@@ -235,7 +235,7 @@ mod tests {
         let admission = limited(1, 1);
         let [anna, ben] = ["anna", "ben"].map(UserId::from_text);
         let (mut first, mut second) = (None, None);
-        let mut seat = |held: &mut Option<UserPlace>, user| admission.seat_user(held, MountId(0), user);
+        let seat = |held: &mut Option<UserPlace>, user| admission.seat_user(held, MountId(0), user);
         assert_eq!(seat(&mut first, Some(&anna)), Ok(()));
         assert_eq!(seat(&mut first, Some(&anna)), Ok(()), "its own place is no obstacle");
         assert_eq!(seat(&mut second, Some(&anna)), Err(Full));

@@ -40,7 +40,8 @@ const LONG_ABOUT: &str = "\
 Shardcast, the realtime fan-out server.
 
 Clients hold WebSocket connections and join rooms; backends publish to rooms, users and single clients through the
-HTTP API or Redis. One process serves alone; with redis.url set, any number of them serve as one.
+HTTP API or Redis. Clients of the topic protocol subscribe to Redis channels that any program publishes on. One process
+serves alone; with redis.url set, any number of them serve as one.
 
 Without a command it serves. Settings come from defaults, a TOML file, SHARDCAST_* environment variables and flags,
 each overriding the ones before.";
@@ -48,7 +49,7 @@ each overriding the ones before.";
 const EXAMPLES: &str = "\
 Examples:
   shardcast --dev
-      Try it out on 127.0.0.1:8080: every token is accepted, every room allowed.
+      Try it out on 127.0.0.1:8080: every token is accepted, every room allowed; ignis on /ws, topics on /topics.
   shardcast config --default > shardcast.toml
       Write a file with every key, its default and its meaning.
   shardcast check --config /etc/shardcast.toml

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::application::Application;
 use crate::audit;
-use crate::config::{Choice, Config, Dialect, Loaded};
+use crate::config::{Choice, Config, Dialect, Loaded, Mount};
 use crate::driver::files;
 use crate::logs::{self, Logs};
 use crate::outbound::post::OutboundError;
@@ -193,10 +193,12 @@ fn announce(server: &Server, config: &Config) {
 
 /// What a newcomer can paste, shown in dev mode.
 fn try_it(address: &str, config: &Config) -> String {
+    let topics = config.mounts.iter().find(|mount| mount.dialect == Dialect::Topic);
+    let topics = topics.map(|mount| try_topics(address, mount, config)).unwrap_or_default();
     let Some(mount) = config.mounts.iter().find(|mount| mount.dialect == Dialect::Ignis) else {
-        return String::new();
+        return topics;
     };
-    format!(
+    let ignis = format!(
         r#"
   Dev mode: every token is accepted. Try it in a browser console:
 
@@ -213,6 +215,32 @@ fn try_it(address: &str, config: &Config) -> String {
 
 "#,
         path = mount.path,
-        program = std::env::args().next().unwrap_or_else(|| "shardcast".to_owned()),
+        program = program(),
+    );
+    [ignis, topics].concat()
+}
+
+/// The same for topics, in a line or two.
+fn try_topics(address: &str, mount: &Mount, config: &Config) -> String {
+    let publish = match config.redis.url {
+        Some(_) => format!("redis-cli PUBLISH {}chat '{{\"text\":\"hi\"}}'", mount.channel_prefix),
+        None => format!(
+            "{} emit topic {}chat '{{\"text\":\"hi\"}}' --api http://{address}",
+            program(),
+            mount.channel_prefix
+        ),
+    };
+    format!(
+        r#"  Topics, on ws://{address}{path}: the server says a session, put it for SID and subscribe; then publish:
+
+    {{"action":"subscribe","session":"SID","context":"chat"}}
+    {publish}
+
+"#,
+        path = mount.path,
     )
+}
+
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "shardcast".to_owned())
 }

@@ -11,4 +11,5 @@ mod mount_ports;
 mod scenarios;
 mod tls;
 mod tokens;
+mod topic_surroundings;
 mod webhooks;

@@ -82,6 +82,7 @@ async fn several_messages_are_an_array_in_order() {
         receipt(0, Forwarded::LocalOnly),
         receipt(0, Forwarded::Unknown),
         receipt(0, Forwarded::Unknown),
+        receipt(0, Forwarded::Queued),
     ];
     assert_eq!(result.expect("accepted"), expected);
 }
