@@ -8,6 +8,7 @@ mod crowd;
 mod encryption;
 mod hooks;
 mod mount_ports;
+mod rooms_by_name;
 mod scenarios;
 mod tls;
 mod tokens;

@@ -77,7 +77,11 @@ fn a_channel_that_is_a_room_and_a_topic_reaches_each_once() {
         instance.next(0);
         instance.unlisten(0, "ws:broadcast");
         eventually("let go", || !instance.upstream.is_confirmed("ws:broadcast"));
-        assert_eq!(redis.publish("ws:broadcast", br#"{"type":"broadcast","event":"y"}"#), 1, "{id}");
+        assert_eq!(
+            redis.publish("ws:broadcast", br#"{"serverId":"other","type":"broadcast","event":"y"}"#),
+            1,
+            "{id}"
+        );
         assert_eq!(instance.next(0), r#"broadcast {"event":"y"}"#, "{id}");
         assert_eq!((instance.waiting(0), instance.waiting(1).len()), (Vec::new(), 1), "{id}");
         instance.stop();

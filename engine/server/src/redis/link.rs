@@ -156,6 +156,15 @@ impl Link {
         );
     }
 
+    /// Redis refuses a channel on a connection that works otherwise.
+    pub(super) fn channel_refused(&self) {
+        self.tell(
+            &mut self.state(),
+            Trouble::Forbidden,
+            "Redis refuses to subscribe a channel, whose messages are missed, or to unsubscribe one",
+        );
+    }
+
     fn tell(&self, state: &mut State, trouble: Trouble, what: &'static str) {
         state.last_trouble = Some(trouble);
         let address = &self.address;

@@ -173,7 +173,11 @@ impl Subscriber {
                 () = unconstrained(take_all) => return Err(Trouble::Lost),
                 Some(done) = &mut under_way, if is_under_way => {
                     is_under_way = false;
-                    worker.done(&done?, Instant::now());
+                    let done = done?;
+                    if done.outcomes.contains(&Outcome::Refused) {
+                        link.channel_refused();
+                    }
+                    worker.done(&done, Instant::now());
                 }
                 () = worker.changed(), if !is_under_way => {}
                 () = wake_at(worker) => worker.look_at_clock(Instant::now()),

@@ -104,3 +104,87 @@ impl Topics {
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use shardcast_shard::{ClientRef, ConnId, Mail, ShardId};
+    use shardcast_wire::ignis::ClientId;
+
+    use super::*;
+    use crate::directory::Directory;
+    use crate::mailbox::{MailReceiver, mailbox};
+    use crate::router::Router;
+
+    const CLIENT: &str = "abcdef22-2222-4222-8222-222222222222";
+
+    /// Mount 0 has no prefix and takes 10 bytes, mount 1 that of a tenant; it takes no binary payloads.
+    fn rig() -> (Topics, Router, MailReceiver) {
+        let status = Arc::new(Status::new(Instant::now(), "epoll", 1));
+        let mount = |mount, prefix: &str, payload_bytes_max, binary| TopicMount {
+            mount: MountId(mount),
+            prefix: ChannelPrefix::parse(prefix).expect("a good prefix"),
+            format: SnapshotFormat { binary, ..SnapshotFormat::default() },
+            payload_bytes_max,
+        };
+        let plain = mount(0, "", 10, BinaryMode::Base64);
+        let tenants = mount(1, "t:{tenant}:", 100, BinaryMode::Drop);
+        let directory = Arc::new(Directory::new(2));
+        for (mount, channel) in [(0, "t:acme:chat"), (1, "t:acme:chat"), (1, "chat")] {
+            directory.room_up(MountId(mount), channel.into(), ShardId(0));
+        }
+        let at = ClientRef { shard: ShardId(0), conn: ConnId { slot: 1, generation: 1 } };
+        directory.client_up(ClientId::parse(CLIENT).expect("an id"), MountId(0), at);
+        let (sender, mail) = mailbox(64).expect("eventfd");
+        (Topics::new(vec![plain, tenants], status), Router::new(directory, vec![sender]), mail)
+    }
+
+    fn told(rig: &(Topics, Router, MailReceiver), channel: &str, payload: &[u8]) -> Vec<String> {
+        let (topics, router, mail) = rig;
+        let routed = topics.publish(channel, payload, &mut router.batch());
+        let letters = std::iter::from_fn(|| mail.take());
+        let told = letters.map(|letter| {
+            let Mail::Room { mount, room, own: None, frame, exclude: None } = letter else {
+                panic!("no message of a topic: {letter:?}");
+            };
+            assert_eq!(*room, *channel);
+            format!("{} {}", mount.0, String::from_utf8_lossy(&frame.plain[2..]))
+        });
+        let told: Vec<String> = told.collect();
+        assert_eq!((routed.shards as usize, routed.refused), (told.len(), 0));
+        told
+    }
+
+    #[test]
+    fn a_message_reaches_each_mount_with_members_under_the_name_of_its_topic() {
+        let rig = rig();
+        assert_eq!(
+            told(&rig, "t:acme:chat", b"1"),
+            [
+                r#"0 {"action":"message","topic":"t:acme:chat","snapshot":1}"#,
+                r#"1 {"action":"message","topic":"chat","snapshot":1}"#
+            ]
+        );
+        // A room of that name is on mount 1, which has no such channels.
+        assert_eq!(told(&rig, "chat", b"1"), [""; 0]);
+        assert_eq!(told(&rig, "t:other:chat", b"1"), [""; 0]);
+        assert_eq!(told(&rig, CLIENT, b"1"), [""; 0], "a client is no topic");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_counted_once_a_mount_with_members() {
+        let rig = rig();
+        let counts = || {
+            let counters = &rig.0.status.process;
+            [&counters.topic_dropped_size, &counters.topic_dropped_binary].map(|c| c.load(Ordering::Relaxed))
+        };
+        assert_eq!(told(&rig, "t:acme:chat", b"\xff").len(), 1);
+        assert_eq!(counts(), [0, 1]);
+        assert_eq!(told(&rig, "t:acme:chat", &[b'1'; 11]).len(), 1);
+        assert_eq!(told(&rig, "t:acme:chat", &[b'1'; 101]).len(), 0);
+        assert_eq!(counts(), [3, 1]);
+        assert_eq!(told(&rig, "nobody", &[0xff; 101]).len(), 0);
+        assert_eq!(counts(), [3, 1], "for nobody nothing is built");
+    }
+}

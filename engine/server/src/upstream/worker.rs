@@ -24,7 +24,7 @@ const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Entries looked at for one command; messages are delivered before the next.
 const LOOKS_MAX: usize = 4_096;
 
-/// How long a connection waits for Redis to confirm; then it goes on with what there is on this instance.
+/// How long Redis may take for a command; then all who wait go on with what there is on this instance.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The first pause before Redis is asked for a channel again that it refused; pauses double
