@@ -36,23 +36,27 @@ pub struct Bystander {
 impl Bystander {
     /// Joins a server of this process; messages go in through its engine.
     pub fn of(server: &TestServer) -> Self {
-        let engine = server.engine().clone();
-        Self::join(server.address(), move |event, data| {
-            emit(&engine, Destination::Room(ROOM.into()), event, data);
+        Self::through(server, Client::connect(server.address(), WS))
+    }
+
+    /// The same on a connection to the Ignis mount, where it takes more than connecting to have one.
+    pub fn through(server: &TestServer, client: Client) -> Self {
+        let (engine, meter) = (server.engine().clone(), server.meter().clone());
+        Self::join(client, move |event, data| {
+            meter.charge(|| emit(&engine, Destination::Room(ROOM.into()), event, data));
         })
     }
 
     /// Joins a server in dev mode; messages go in through its HTTP API, on one connection.
     pub fn of_address(address: SocketAddr) -> Self {
         let mut api = Http::connect(address);
-        Self::join(address, move |event, data| {
+        Self::join(Client::connect(address, WS), move |event, data| {
             let data: serde_json::Value = serde_json::from_str(data).expect("data is JSON");
             api.emit(&json!({"type": "room", "target": ROOM, "event": event, "data": data}));
         })
     }
 
-    fn join(address: SocketAddr, mut emit: impl FnMut(&str, &str) + Send + 'static) -> Self {
-        let mut client = Client::connect(address, WS);
+    fn join(mut client: Client, mut emit: impl FnMut(&str, &str) + Send + 'static) -> Self {
         client.authenticate("bystander", "bystander");
         client.send_json(&json!({"event": "join", "data": {"rooms": [ROOM]}}));
         client.settle();

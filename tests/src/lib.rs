@@ -10,6 +10,7 @@ pub mod bun;
 pub mod bystander;
 pub mod client;
 pub mod conformance;
+pub mod cost;
 pub mod deflate;
 pub mod fuzz;
 pub mod http;

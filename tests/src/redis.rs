@@ -151,6 +151,15 @@ impl RedisServer {
             thread::sleep(POLL_INTERVAL);
         }
     }
+
+    /// Runs a command on a connection of its own and returns the first line of the reply.
+    ///
+    /// # Panics
+    /// When Redis does not answer.
+    pub fn command(&self, words: &[&str]) -> String {
+        let words: Vec<_> = words.iter().map(|word| word.as_bytes()).collect();
+        ask(self.address, &words).expect("an answer of Redis")
+    }
 }
 
 fn spawn(address: SocketAddr, scratch: &ScratchDir) -> Process {

@@ -26,6 +26,7 @@ use shardcast_wire::message::Violation;
 use shardcast_wire::topic::RequestError;
 
 use crate::client::Client;
+use crate::cost::Meter;
 use crate::process::POLL_INTERVAL;
 
 /// How long anything may take that a busy machine still does in a second.
@@ -138,6 +139,7 @@ pub fn with_redis(mut config: Config, url: &str) -> Config {
 pub struct TestServer {
     /// `None` once stopped.
     server: Option<Server>,
+    meter: Arc<Meter>,
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
 }
@@ -157,10 +159,12 @@ impl TestServer {
     /// # Panics
     /// When it does not start.
     pub fn with_hooks(config: &Config, hooks: Arc<dyn Hooks>) -> Self {
-        let server = Server::start(config, hooks).unwrap_or_else(|error| panic!("no server: {error}"));
+        let meter = Arc::new(Meter::new());
+        let server = meter.charge(|| Server::start(config, hooks));
+        let server = server.unwrap_or_else(|error| panic!("no server: {error}"));
         let address = *server.addresses().first().expect("an address for clients");
         let admin_address = server.admin_address();
-        Self { server: Some(server), address, admin_address }
+        Self { server: Some(server), meter, address, admin_address }
     }
 
     /// Where clients connect.
@@ -205,6 +209,11 @@ impl TestServer {
         self.server().engine()
     }
 
+    /// What the server costs: its threads, and what is emitted through it here.
+    pub fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
     /// Begins the drain.
     pub fn drain(&self) {
         self.server().drain();
@@ -241,7 +250,7 @@ impl TestServer {
     /// # Panics
     /// When `data` is not JSON.
     pub fn emit(&self, to: Destination<'_>, event: &str, data: &str) {
-        emit(self.engine(), to, event, data);
+        self.meter.charge(|| emit(self.engine(), to, event, data));
     }
 
     /// The counters as of a report made after this call: what a client has seen happen is in it.

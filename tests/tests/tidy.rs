@@ -92,6 +92,12 @@ fn every_attack_of_the_catalogue_has_a_test_or_is_said_to_be_open() {
         assert!(seen.insert(number), "{number} has two rows");
         let mut by_hand = last.split(", [").next().filter(|text| !text.starts_with('[')).unwrap_or_default();
         let files = tested.get(&number);
+        let in_arena = |file: &String| file.starts_with("tests/tests/attacks/");
+        if files.is_some_and(|files| !files.iter().any(in_arena)) {
+            wrong.push(format!(
+                "{number} has no test beside a healthy client, with bounds: see tests/tests/attacks"
+            ));
+        }
         match (files, by_hand) {
             (None, "") => wrong.push(format!("{number} has no test: write one, or say `open: …`")),
             (Some(_), open) if writes && (open.starts_with("open:") || open == "unused") => by_hand = "",
@@ -113,6 +119,92 @@ fn every_attack_of_the_catalogue_has_a_test_or_is_said_to_be_open() {
             "the page is out of date; write it anew: {WRITE}=1 cargo test -p shardcast-tests --test tidy"
         );
     }
+}
+
+/// Sources of the engine without their tests, by path.
+fn engine_sources() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    sources(&root().join("engine"), &mut files);
+    let all = files.into_iter().map(|file| {
+        let text = fs::read_to_string(&file).expect("a source");
+        let code = text.split("#[cfg(test)]").next().expect("there is a first").to_owned();
+        (file.strip_prefix(root()).expect("below it").display().to_string(), code)
+    });
+    all.filter(|(name, _)| !name.contains("/tests/") && !name.ends_with("/tests.rs")).collect()
+}
+
+/// The lines of `code` that compare the text of a secret itself, or a code of authentication, in a way that ends at
+/// the first byte that differs.
+fn hasty(code: &str) -> Vec<&str> {
+    const COMPARES: [&str; 9] =
+        ["==", "!=", ".eq(", ".ne(", "cmp(", "starts_with(", "ends_with(", ".contains(", "matches!("];
+    let compares = |line: &str| COMPARES.iter().any(|how| line.contains(how));
+    let secret = |line: &str| {
+        [".expose()", "hmac::sign", ".sign()", "TAG", "mac"].iter().any(|what| match *what {
+            "mac" => line.split(|c: char| !c.is_alphanumeric()).any(|word| word == "mac"),
+            what => line.contains(what),
+        })
+    };
+    let length = |line: &str| line.contains(".expose().len()");
+    code.lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//") && secret(line) && compares(line) && !length(line))
+        .collect()
+}
+
+/// Secrets have one comparison, `subtle`'s, which reads both to their end: an address, a key and a token cannot be
+/// compared otherwise by mistake. The signatures of tokens are the business of jsonwebtoken, which leaves HMACs to
+/// aws-lc (`CRYPTO_memcmp`); tags of AES-GCM and tickets of TLS are that of aws-lc and rustls; webhooks are signed
+/// here and verified elsewhere.
+#[test]
+fn attack_57_secrets_are_compared_in_constant_time_only() {
+    let sources = engine_sources();
+    let mut wrong: Vec<_> = sources
+        .iter()
+        .flat_map(|(file, code)| hasty(code).into_iter().map(move |line| (file, line)))
+        .collect();
+    // No comparison: whether one was given at all.
+    wrong.retain(|(_, line)| !line.contains(".expose().is_empty()"));
+    assert!(wrong.is_empty(), "compare with Secret::is: {wrong:#?}");
+    // The types that hold them take their `==` from nobody but that function.
+    for (file, kind) in [("config/secret.rs", "Secret"), ("auth/cache.rs", "TokenHash")] {
+        let (_, code) = sources.iter().find(|(name, _)| name.ends_with(file)).expect("the file");
+        let (before, _) = code.split_once(&format!("pub struct {kind}(")).expect("the type");
+        let derive = before.lines().rfind(|line| line.starts_with("#[derive(")).expect("a derive");
+        assert!(!derive.contains("Eq") && !derive.contains("Ord"), "{kind}: {derive}");
+        let (_, body) = code.split_once(&format!("impl PartialEq for {kind} {{")).expect("its ==");
+        assert!(code.contains(".ct_eq(") && !body.split("\n}").next().expect("it").contains("=="), "{kind}");
+    }
+    assert!(!hasty("if token.expose() == given {").is_empty());
+    assert!(!hasty("ours.expose().as_bytes().starts_with(given)").is_empty());
+    assert!(hasty("let short = key.expose().len() < 32 || a == b;").is_empty());
+}
+
+/// A function of the folder of attacks that starts a server has it in an arena or a siege, or asks what it cost.
+#[test]
+fn no_attack_goes_without_a_bound_on_its_cost() {
+    let mut files = Vec::new();
+    sources(&root().join("tests/tests/attacks"), &mut files);
+    let mut wrong = Vec::new();
+    let (mut functions, mut starts) = (0, 0);
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source");
+        for function in text.split("\nfn ").skip(1) {
+            functions += 1;
+            if !["TestServer::start", "TestServer::with_hooks", "Binary::"]
+                .iter()
+                .any(|how| function.contains(how))
+            {
+                continue;
+            }
+            starts += 1;
+            if !["Arena::", "Siege::", "proxied(", ".meter()"].iter().any(|bound| function.contains(bound)) {
+                wrong.push((file.clone(), function.split('(').next().unwrap_or_default().to_owned()));
+            }
+        }
+    }
+    assert!(functions > 100 && starts > 5, "{functions} functions, {starts} of which start servers");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -12,7 +12,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_wire::ignis::UserId;
-use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use crate::auth::Principal;
@@ -213,7 +212,7 @@ impl Rules {
     fn find(&self, token: &str) -> Option<&Arc<Principal>> {
         let mut found = None;
         for (listed, principal) in self.auth.tokens.iter().zip(&self.known) {
-            if bool::from(listed.token.expose().as_bytes().ct_eq(token.as_bytes())) {
+            if listed.token.is(token.as_bytes()) {
                 found = Some(principal);
             }
         }

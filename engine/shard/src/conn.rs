@@ -114,6 +114,8 @@ pub struct Conn {
     pub deflates: bool,
     /// Its PROXY header has not come yet.
     pub awaits_proxy_header: bool,
+    /// Its PROXY header named nobody, so what its requests say of a client need not be the proxy's word.
+    pub is_unnamed: bool,
     /// It came to a port where only its mount answers.
     pub on_own_port: bool,
 }
@@ -165,6 +167,7 @@ impl Conn {
             ping_out: false,
             deflates: false,
             awaits_proxy_header: false,
+            is_unnamed: false,
             on_own_port: false,
         }
     }

@@ -432,6 +432,8 @@ pub enum Effect {
         conn: ConnId,
         /// Where it comes from: the peer, or what its PROXY header said.
         address: IpAddr,
+        /// Its PROXY header named nobody: no header of a request is believed either.
+        is_unnamed: bool,
         /// Everything received so far but the PROXY header.
         received: Vec<u8>,
     },

@@ -218,6 +218,7 @@ impl Shard {
     /// The same with any burst.
     pub(crate) fn queue_burst(&mut self, id: ConnId, burst: &Rc<Burst>, from: u32) {
         let conn = self.conns.get_mut(id).expect("looked up by the caller");
+        debug_assert!(conn.phase != Phase::Gone, "what is queued for nobody is never let go");
         let mount = &self.config.mounts[conn.mount.0 as usize];
         let bounds = Bounds {
             bytes_max: mount.outbox_bytes_max,

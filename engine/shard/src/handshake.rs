@@ -57,7 +57,7 @@ pub(crate) fn handle_bytes(shard: &mut Shard, now: Now, id: ConnId, input: &[u8]
 /// A complete head. Returns how much of `rest`, what came after it, is used as well.
 fn handle_head(shard: &mut Shard, now: Now, id: ConnId, head: &Head<'_>, bytes: &[u8], rest: &[u8]) -> usize {
     let conn = shard.conns.get(id).expect("looked up by the caller");
-    let address = conn.address;
+    let (address, is_unnamed) = (conn.address, conn.is_unnamed);
     // On a port of its own a mount is also at the root, where clients look that know a host and a port only.
     let own = conn.on_own_port.then_some(conn.mount);
     let mounts = &shard.config.mounts;
@@ -84,7 +84,7 @@ fn handle_head(shard: &mut Shard, now: Now, id: ConnId, head: &Head<'_>, bytes: 
             shard.counters.handed_off += 1;
             let received = [bytes, rest].concat();
             shard.vacate(id);
-            shard.effects.push_back(Effect::HandOff { conn: id, address, received });
+            shard.effects.push_back(Effect::HandOff { conn: id, address, is_unnamed, received });
             rest.len()
         }
     }
@@ -98,7 +98,8 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, mount: MountId, upgrade: Upgra
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     let addresses = &shard.config.addresses;
     let came_by_proxy = addresses.proxy_protocol || addresses.is_proxy(conn.address);
-    let Ok(address) = addresses.client(head.values(&addresses.header), conn.address) else {
+    let claimed = || addresses.client(head.values(&addresses.header), conn.address);
+    let Ok(address) = (if conn.is_unnamed { Ok(conn.address) } else { claimed() }) else {
         return refuse_upgrade(shard, now, id, Refusal::ClientAddress);
     };
     conn.address = address;

@@ -30,8 +30,9 @@ impl Shard {
         match proxy::parse(&bytes) {
             Ok(Some(header)) => {
                 self.counters.proxied += 1;
-                let Conn { awaits_proxy_header, address, .. } = conn;
+                let Conn { awaits_proxy_header, is_unnamed, address, .. } = conn;
                 *awaits_proxy_header = false;
+                *is_unnamed = header.source.is_none();
                 *address = header.source.unwrap_or(*address);
                 header.len - kept
             }

@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use thiserror::Error;
 
 /// A `Forwarded` header that cannot be taken apart, so that nobody knows what the proxy wrote in it: an open quote
-/// of the client's would swallow the proxy's part.
+/// of the client's would swallow the proxy's part, and of two `for` in one element (RFC 7239 §4 allows one) either may be
+/// the client's.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("malformed Forwarded header")]
 pub struct Malformed;
@@ -59,7 +60,7 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 fn read_forwarded(value: &[u8], hops: &mut Vec<Option<IpAddr>>) -> Result<(), Malformed> {
     let mut rest = value;
     loop {
-        let mut hop = None;
+        let (mut hop, mut named) = (None, false);
         // Pairs of one element, separated by `;`.
         let end = loop {
             rest = rest.trim_ascii_start();
@@ -72,6 +73,9 @@ fn read_forwarded(value: &[u8], hops: &mut Vec<Option<IpAddr>>) -> Result<(), Ma
                 let after = after.strip_prefix(b"=").ok_or(Malformed)?;
                 let (text, after) = read_value(after)?;
                 if name.eq_ignore_ascii_case(b"for") {
+                    if std::mem::replace(&mut named, true) {
+                        return Err(Malformed);
+                    }
                     hop = address(&text);
                 }
                 rest = after.trim_ascii_start();
@@ -187,6 +191,9 @@ mod tests {
             ("for=203.0.113.7, proto=http", Ok("10.0.0.1")),
             ("for=203.0.113.7, ", Ok("10.0.0.1")),
             ("for=203.0.113.7;", Ok("203.0.113.7")),
+            ("for=203.0.113.7;for=198.51.100.9", Err(Malformed)),
+            ("for=unknown;proto=https;For=203.0.113.7", Err(Malformed)),
+            ("for=198.51.100.9;for=198.51.100.9, for=203.0.113.7", Err(Malformed)),
             ("for=\"open, for=203.0.113.7", Err(Malformed)),
             ("for=\"open\\", Err(Malformed)),
             ("for 203.0.113.7", Err(Malformed)),

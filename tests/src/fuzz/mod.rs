@@ -20,6 +20,7 @@ pub mod memory;
 mod names;
 mod rules;
 mod shard;
+mod tls;
 mod token;
 mod webhook;
 
@@ -51,6 +52,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "names", memory_bytes_max: 512 * KIB, body: names::run },
     Target { name: "rules", memory_bytes_max: 512 * KIB, body: rules::run },
     Target { name: "shard", memory_bytes_max: 64 * MIB, body: shard::run },
+    Target { name: "tls", memory_bytes_max: 4 * MIB, body: tls::run },
     Target { name: "token", memory_bytes_max: 2 * MIB, body: token::run },
     Target { name: "webhook", memory_bytes_max: MIB, body: webhook::run },
 ];

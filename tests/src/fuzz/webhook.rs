@@ -89,9 +89,9 @@ fn reference_admitted(bytes: &[u8]) -> Option<Option<Principal>> {
     }
     let user = match members.get("user")?.get() {
         "null" => None,
-        raw if matches!(wire_json::kind(raw), wire_json::Kind::String | wire_json::Kind::Number) => {
-            Some(UserId::from_json(raw))
-        }
+        raw if wire_json::kind(raw) == wire_json::Kind::String => Some(UserId::from_json(raw)),
+        // A number that a double does not tell from its neighbours is nobody.
+        raw if raw.parse().is_ok_and(|id: i64| id.unsigned_abs() < 1 << 53) => Some(UserId::from_json(raw)),
         _ => Some(None),
     };
     let expires: Option<u64> = match members.get("expires") {

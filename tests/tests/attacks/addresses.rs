@@ -8,6 +8,7 @@ use serde_json::json;
 use shardcast::config::{Auto, Config, ProxyProtocol};
 use shardcast::hooks::{Answer, AuthOutcome, Client as Guest, Hooks};
 use shardcast::policy::Policy;
+use shardcast_tests::bystander::Bystander;
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::http::Http;
 use shardcast_tests::server::{TestServer, WS, one_shard, with_echo};
@@ -110,11 +111,18 @@ fn attack_15_forwarded_that_hides_the_proxys_part_ends_400() {
     arena.end();
 }
 
-/// A proxy in front of the bystander, too.
 fn proxy_protocol() -> Config {
     let mut config = behind_proxies("X-Forwarded-For");
     config.server.proxy_protocol = ProxyProtocol::Required;
     config
+}
+
+/// An arena with a proxy in front of the bystander, too.
+fn proxied(server: TestServer) -> Arena {
+    let mut client = Client::open_from(ip(PROXY), server.address());
+    client.send_raw(b"PROXY TCP4 203.0.113.1 10.0.0.1 56324 443\r\n").expect("sending");
+    assert_eq!(client.upgrade(WS, "").status, 101);
+    Arena::beside(Bystander::through(&server, client), server)
 }
 
 /// Version 2 with this command, family, and body.
@@ -129,8 +137,8 @@ const V4: [u8; 12] = [203, 0, 113, 7, 10, 0, 0, 1, 0xdc, 4, 1, 0xbb];
 fn attack_15_proxy_headers_are_read_whole_and_byte_by_byte() {
     let config = proxy_protocol();
     let witness = Arc::new(Witness { policy: Policy::new(&config), seen: Mutex::default() });
-    let server = TestServer::with_hooks(&config, witness.clone());
-    let before = server.counts();
+    let mut arena = proxied(TestServer::with_hooks(&config, witness.clone()));
+    let before = arena.before().clone();
     let tlvs = [&V4[..], &[0x04, 0, 5], b"12345"].concat();
     let headers = [
         (b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n".to_vec(), "203.0.113.7"),
@@ -141,44 +149,52 @@ fn attack_15_proxy_headers_are_read_whole_and_byte_by_byte() {
         (version_2(0x20, 0x00, &[]), PROXY),
         (version_2(0x21, 0x31, &[0; 216]), PROXY),
     ];
-    for (header, address) in &headers {
-        for pieces in [header.len(), 1, 5] {
-            let mut client = Client::open_from(ip(PROXY), server.address());
-            for piece in header.chunks(pieces) {
-                client.send_raw(piece).expect("sending");
-                if pieces < header.len() {
-                    // Not a pause that anything depends on: it makes pieces more likely to arrive apart.
-                    std::thread::yield_now();
+    arena.attack("15 headers", &[], |arena| {
+        for (header, address) in &headers {
+            for pieces in [header.len(), 1, 5] {
+                let mut client = Client::open_from(ip(PROXY), arena.server.address());
+                for piece in header.chunks(pieces) {
+                    client.send_raw(piece).expect("sending");
+                    if pieces < header.len() {
+                        // Not a pause that anything depends on: it makes pieces more likely to arrive apart.
+                        std::thread::yield_now();
+                    }
                 }
+                assert_eq!(client.upgrade(WS, "").status, 101, "{}", header.escape_ascii());
+                client.authenticate("token", "somebody");
+                client.leave();
+                let seen = witness.seen.lock().expect("no panic").pop();
+                assert_eq!(seen, Some(ip(address)), "{} in {pieces}", header.escape_ascii());
             }
-            assert_eq!(client.upgrade(WS, "").status, 101, "{}", header.escape_ascii());
-            client.authenticate("token", "somebody");
-            client.leave();
-            let seen = witness.seen.lock().expect("no panic").pop();
-            assert_eq!(seen, Some(ip(address)), "{} in {pieces}", header.escape_ascii());
         }
-    }
-    // A chain of proxies, and a request that goes to the API, in one packet with the header.
-    let mut client = Client::open_from(ip(PROXY), server.address());
-    client.send_raw(b"PROXY TCP4 127.0.0.9 10.0.0.1 1 2\r\n").expect("sending");
-    assert_eq!(client.upgrade(WS, "X-Forwarded-For: 203.0.113.8\r\n").status, 101);
-    client.authenticate("token", "somebody");
-    client.leave();
-    assert_eq!(witness.seen.lock().expect("no panic").pop(), Some(ip("203.0.113.8")));
-    let mut api = Client::open_from(ip(PROXY), server.address());
-    api.send_raw(b"PROXY TCP4 203.0.113.7 10.0.0.1 1 2\r\nGET /api/rooms HTTP/1.1\r\nHost: h\r\n\r\n")
-        .expect("sending");
-    assert_eq!(api.response().status, 200);
-    drop(api);
-    let after = server.expect_incidents("15", &before, &[]);
-    assert_eq!(after.of("proxied") - before.of("proxied"), 3 * headers.len() as u64 + 2);
-    server.stop();
+        // A chain of proxies, and a request that goes to the API, in one packet with the header.
+        let mut client = Client::open_from(ip(PROXY), arena.server.address());
+        client.send_raw(b"PROXY TCP4 127.0.0.9 10.0.0.1 1 2\r\n").expect("sending");
+        assert_eq!(client.upgrade(WS, "X-Forwarded-For: 203.0.113.8\r\n").status, 101);
+        client.authenticate("token", "somebody");
+        client.leave();
+        assert_eq!(witness.seen.lock().expect("no panic").pop(), Some(ip("203.0.113.8")));
+        // Where the header names nobody, what the request names may be a stranger's invention.
+        for header in
+            [&b"PROXY UNKNOWN\r\n"[..], &version_2(0x20, 0x00, &[]), &version_2(0x21, 0x31, &[0; 216])]
+        {
+            let seen = seen_from(arena, &witness, PROXY, header, "X-Forwarded-For: 203.0.113.8\r\n");
+            assert_eq!(seen, ip(PROXY), "{}", header.escape_ascii());
+        }
+        let mut api = Client::open_from(ip(PROXY), arena.server.address());
+        api.send_raw(b"PROXY TCP4 203.0.113.7 10.0.0.1 1 2\r\nGET /api/rooms HTTP/1.1\r\nHost: h\r\n\r\n")
+            .expect("sending");
+        assert_eq!(api.response().status, 200);
+        drop(api);
+    });
+    let proxied = arena.before().of("proxied") - before.of("proxied");
+    assert_eq!(proxied, 3 * headers.len() as u64 + 5);
+    arena.end();
 }
 
 #[test]
 fn attack_15_what_is_no_proxy_header_is_closed_without_an_answer() {
-    let server = TestServer::start(&proxy_protocol());
-    let mut before = server.counts();
+    let mut arena = proxied(TestServer::start(&proxy_protocol()));
     let mut long = version_2(0x21, 0x11, &[]);
     long[14..].copy_from_slice(&(HEADER_BYTES_MAX as u16).to_be_bytes());
     for bytes in [
@@ -191,32 +207,32 @@ fn attack_15_what_is_no_proxy_header_is_closed_without_an_answer() {
         &version_2(0x35, 0x11, &V4),
         &long,
     ] {
-        let mut client = Client::open_from(ip(PROXY), server.address());
-        client.send_raw(bytes).expect("sending");
-        let end = client.recv();
-        assert!(matches!(end, Received::Eof | Received::Cut), "{}: {end:?}", bytes.escape_ascii());
-        before = server.expect_incidents("15", &before, &[("proxy_malformed", 1)]);
+        arena.attack("15 no header", &[("proxy_malformed", 1)], |arena| {
+            let mut client = Client::open_from(ip(PROXY), arena.server.address());
+            client.send_raw(bytes).expect("sending");
+            let end = client.recv();
+            assert!(matches!(end, Received::Eof | Received::Cut), "{}: {end:?}", bytes.escape_ascii());
+        });
     }
     // A stranger is shed before it has said a word, whatever it says.
-    let mut stranger = Client::open_from(ip(STRANGER), server.address());
-    assert_eq!(stranger.response().status, 503);
-    drop(stranger);
-    server.expect_incidents("15 stranger", &before, &[("proxy_untrusted", 1)]);
-    server.stop();
+    arena.attack("15 stranger", &[("proxy_untrusted", 1)], |arena| {
+        let mut stranger = Client::open_from(ip(STRANGER), arena.server.address());
+        assert_eq!(stranger.response().status, 503);
+    });
+    arena.end();
 }
 
 #[test]
 fn attack_15_a_proxy_that_stalls_in_its_header_ends_at_the_deadline() {
     let mut config = proxy_protocol();
     config.server.handshake_timeout = Duration::from_millis(300);
-    let server = TestServer::start(&config);
-    let before = server.counts();
-    let mut client = Client::open_from(ip(PROXY), server.address());
-    client.send_raw(&version_2(0x21, 0x11, &V4)[..20]).expect("sending");
-    expect_refusal("15", &mut client, 408);
-    drop(client);
-    server.expect_incidents("15", &before, &[("handshake_timeouts", 1)]);
-    server.stop();
+    let mut arena = proxied(TestServer::start(&config));
+    arena.attack("15 a stall", &[("handshake_timeouts", 1)], |arena| {
+        let mut client = Client::open_from(ip(PROXY), arena.server.address());
+        client.send_raw(&version_2(0x21, 0x11, &V4)[..20]).expect("sending");
+        expect_refusal("15", &mut client, 408);
+    });
+    arena.end();
 }
 
 #[test]
@@ -256,9 +272,9 @@ fn attack_78_an_address_gets_so_many_connections_and_others_get_theirs() {
 fn attack_78_a_connection_that_is_handed_over_counts_until_it_ends() {
     let mut config = with_echo(one_shard());
     config.limits.connections_per_address_max = Some(1);
-    let server = TestServer::start(&config);
-    let before = server.counts();
-    let stranger = || Client::open_from(ip(STRANGER), server.address());
+    let mut arena = Arena::with(config);
+    let address = arena.server.address();
+    let stranger = || Client::open_from(ip(STRANGER), address);
     let mut api = stranger();
     for _ in 0..2 {
         api.send_raw(b"GET /api/rooms HTTP/1.1\r\nHost: h\r\n\r\n").expect("sending");
@@ -278,8 +294,8 @@ fn attack_78_a_connection_that_is_handed_over_counts_until_it_ends() {
         assert!(Instant::now() < deadline, "the place is not given back");
         std::thread::sleep(Duration::from_millis(10));
     }
-    server.expect_incidents("78", &before, &[("shed_address", shed)]);
-    server.stop();
+    arena.attack("78", &[("shed_address", shed)], |_| {});
+    arena.end();
 }
 
 #[test]

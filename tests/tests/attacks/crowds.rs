@@ -12,8 +12,8 @@ use shardcast_tests::http::Http;
 use shardcast_tests::server::{PATIENCE, WS, one_shard};
 use shardcast_wire::ignis::Destination;
 
-use crate::arena::{Arena, expect_refusal};
-use crate::siege::{Cost, Siege};
+use crate::arena::{Arena, Cost, expect_refusal};
+use crate::siege::Siege;
 
 const MIB: usize = 1 << 20;
 
@@ -152,7 +152,8 @@ fn attack_76_a_reader_of_a_byte_at_a_time_delays_nobody() {
     const READERS: usize = 20;
     const ROUNDS: usize = 40;
     let mut arena = Arena::new();
-    arena.attack("76", &[], |arena| {
+    // Forty messages of 64 KiB, once for all.
+    arena.attack_for(Cost::USUAL.holding(4 * MIB).computing(3), "76", &[], |arena| {
         let mut slow: Vec<_> = (0..READERS)
             .map(|_| {
                 let mut client = Client::connect_slow(arena.server.address(), WS);

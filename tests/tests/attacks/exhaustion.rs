@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use shardcast::config::{Auto, Mount};
 use shardcast_tests::binary::Binary;
-use shardcast_tests::bystander::Bystander;
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::http::Http;
 use shardcast_tests::server::{PATIENCE, WS, one_shard};
 
-use crate::arena::{Arena, expect_refusal};
+use crate::arena::{Arena, Cost, expect_refusal};
+use crate::siege::Siege;
+
+const MIB: usize = 1 << 20;
 
 #[test]
 fn attack_74_beyond_the_limit_on_connections_is_shed_503() {
@@ -38,58 +40,54 @@ fn attempt(server: &Binary) -> (Client, u16) {
     (client, status)
 }
 
-fn metric(admin: &mut Http, name: &str) -> u64 {
-    let page = String::from_utf8(admin.get("/metrics").body).expect("text");
-    let lines = page.lines().filter_map(|line| line.strip_prefix(name)?.rsplit_once(' '));
-    lines.map(|(_, value)| value.parse::<u64>().expect("a whole number")).sum()
-}
-
+/// Counted by the server as often as it was told here, and as often as those that gave up while they waited.
 #[test]
 fn attack_74_out_of_descriptors_sheds_503_without_spinning() {
     const PLACES: usize = 40;
-    let server = Binary::start(&["--dev", "--shards", "2", "--set", "mounts.0.auth_timeout=1h"]);
-    let mut admin = Http::connect(server.admin_address());
-    let mut bystander = Bystander::of_address(server.address());
-    bystander.is_well();
-    server.limit_files((server.files() + PLACES) as u64);
-
-    let (mut inside, mut shed) = (Vec::new(), 0);
-    for _ in 0..PLACES + 20 {
-        match attempt(&server) {
-            (client, 101) => inside.push(client),
-            (_, 503) => shed += 1,
-            (_, status) => panic!("status {status}"),
+    const WAITING: usize = 100;
+    let mut siege = Siege::start("[[mounts]]\nauth_timeout = \"1h\"\n");
+    let cost = Cost::USUAL.holding(16 * MIB).computing(4);
+    let shed = 10..=(20 + WAITING as u64) * 2;
+    let expected = [("accepts_shed", shed), ("hang_ups", 0..=(PLACES + WAITING) as u64)];
+    siege.attack("74", cost, &expected, |siege| {
+        siege.server.limit_files((siege.server.files() + PLACES) as u64);
+        let (mut inside, mut shed) = (Vec::new(), 0);
+        for _ in 0..PLACES + 20 {
+            match attempt(&siege.server) {
+                (client, 101) => inside.push(client),
+                (_, 503) => shed += 1,
+                (_, status) => panic!("status {status}"),
+            }
         }
-    }
-    // A few descriptors below the limit may have been free.
-    assert!(shed >= 10 && inside.len() >= PLACES - 1, "{shed} shed, {} inside", inside.len());
-    inside.iter_mut().for_each(Client::settle);
-    bystander.is_well();
+        // A few descriptors below the limit may have been free.
+        assert!(shed >= 10 && inside.len() >= PLACES - 1, "{shed} shed, {} inside", inside.len());
+        inside.iter_mut().for_each(Client::settle);
+        siege.is_well();
 
-    // With more waiting than can be told at once, the processor rests between two attempts.
-    let busy_with = |server: &Binary| {
-        let (cpu, begun) = (server.cpu_time(), Instant::now());
-        while begun.elapsed() < Duration::from_secs(1) {
-            std::thread::sleep(Duration::from_millis(50));
+        // With more waiting than can be told at once, the processor rests between two attempts.
+        let busy_with = |server: &Binary| {
+            let (cpu, begun) = (server.cpu_time(), Instant::now());
+            while begun.elapsed() < Duration::from_secs(1) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            (server.cpu_time() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64()
+        };
+        let usual = busy_with(&siege.server);
+        let waiting: Vec<_> = (0..WAITING).map(|_| Client::open(siege.server.address())).collect();
+        let exhausted = busy_with(&siege.server);
+        assert!(exhausted < usual + 0.4, "{exhausted:.2} of a processor, usually {usual:.2}");
+        siege.is_well();
+        inside.iter_mut().for_each(Client::settle);
+
+        // The connections that waited are gone, so the next attempts find the places of those inside.
+        drop((waiting, inside));
+        let deadline = Instant::now() + PATIENCE;
+        while attempt(&siege.server).1 != 101 {
+            assert!(Instant::now() < deadline, "no place although nobody is left");
         }
-        (server.cpu_time() - cpu).as_secs_f64() / begun.elapsed().as_secs_f64()
-    };
-    let usual = busy_with(&server);
-    let waiting: Vec<_> = (0..100).map(|_| Client::open(server.address())).collect();
-    let exhausted = busy_with(&server);
-    assert!(exhausted < usual + 0.4, "{exhausted:.2} of a processor, usually {usual:.2}");
-    bystander.is_well();
-    inside.iter_mut().for_each(Client::settle);
-
-    // The connections that waited are gone, so the next attempts find the places of those inside.
-    drop((waiting, inside));
-    let deadline = Instant::now() + PATIENCE;
-    while attempt(&server).1 != 101 {
-        assert!(Instant::now() < deadline, "no place although nobody is left");
-    }
-    assert!(metric(&mut admin, "shardcast_accepts_shed_total") >= shed);
-    bystander.is_well();
-    bystander.leave();
+        assert!(siege.metric("shardcast_accepts_shed_total") >= shed);
+    });
+    siege.end();
 }
 
 #[test]
@@ -106,7 +104,8 @@ fn attack_79_three_thousand_timers_due_together() {
     // Nobody reads the end of one connection before it has read the end of all before it.
     config.server.close_timeout = 3 * PATIENCE;
     let mut arena = Arena::with(config);
-    arena.attack("79", &[("heartbeat_timeouts", CROWD as u64)], |arena| {
+    let cost = Cost::USUAL.holding(6 * MIB).computing(8);
+    arena.attack_for(cost, "79", &[("heartbeat_timeouts", CROWD as u64)], |arena| {
         let login = json!({"event": "authenticate", "data": {"token": "t"}});
         let crowd: Vec<_> = (0..CROWD)
             .map(|_| {
@@ -168,7 +167,7 @@ fn attack_82_names_made_to_collide_cost_no_more_than_others() {
         .collect();
     let mut time = |names: &[String]| {
         let begun = Instant::now();
-        arena.attack("82", &[], |arena| {
+        arena.attack_for(Cost::USUAL.holding(8 * MIB).computing(6), "82", &[], |arena| {
             let (mut client, _) = arena.server.client("member");
             for rooms in names.chunks(1 << 9) {
                 client.send_json(&json!({"event": "join", "data": {"rooms": rooms}}));

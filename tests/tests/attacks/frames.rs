@@ -2,7 +2,7 @@
 
 use shardcast_tests::client::{Client, Received, masked_frame, opcode};
 
-use crate::arena::{Arena, each, expect_close, text};
+use crate::arena::{Arena, Cost, each, expect_close, text};
 
 const FIN: u8 = 0x80;
 const NOT_JSON_ANSWER: &str = r#"{"event":"error","data":{"message":"Invalid message format"}}"#;
@@ -384,7 +384,7 @@ fn attack_31_a_megabyte_in_fragments_of_one_byte() {
         client.send_raw(&masked_frame(0, b"x").repeat(FRAGMENTS_MAX)).expect("sending");
         expect_close("31", &mut client, 1008, "Too many fragments");
     });
-    arena.attack("31 where it is allowed", &[], |arena| {
+    arena.attack_for(Cost::USUAL.holding(4 << 20).computing(6), "31 where it is allowed", &[], |arena| {
         let mut client = arena.echo();
         client.send_raw(&masked_frame(opcode::BINARY, b"x")).expect("sending");
         let middle = masked_frame(0, b"x").repeat(1 << 10);

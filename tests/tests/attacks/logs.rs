@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 use shardcast_tests::binary::Binary;
-use shardcast_tests::bystander::Bystander;
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::WS;
+
+use crate::arena::Cost;
+use crate::siege::Siege;
+
+const MIB: usize = 1 << 20;
 
 /// A line that an operator must never see as one.
 const FORGED: &str = r#"{"level":"ERROR","fields":{"message":"forged"}}"#;
@@ -35,38 +39,35 @@ fn inject(server: &Binary) {
 
 #[test]
 fn attack_81_strangers_forge_no_line_of_the_log() {
-    let flags =
-        ["--dev", "--shards", "1", "--set", "server.log_format=json", "--set", "server.log_level=debug"];
-    let server = Binary::start(&flags);
-    let mut bystander = Bystander::of_address(server.address());
-    bystander.is_well();
+    let mut siege = Siege::start("[server]\nlog_format = \"json\"\nlog_level = \"debug\"\n");
     // What is said at the start is for people.
-    let before = server.log().len();
-    inject(&server);
-    bystander.is_well();
-    let log = server.log().split_off(before);
+    let before = siege.server.log().len();
+    let expected = [("refused_heads", 2..=2), ("messages_malformed", 1..=1), ("messages_ignored", 1..=1)];
+    siege.attack("81 lines", Cost::USUAL.holding(4 * MIB), &expected, |siege| inject(&siege.server));
+    let log = siege.server.log().split_off(before);
     assert!(!log.contains('\u{1b}') && !log.contains('\0'), "{log}");
     for line in log.lines() {
         let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert_ne!(line["fields"]["message"], "forged", "{line}");
     }
-    bystander.leave();
+    siege.end();
 }
 
 #[test]
 fn attack_81_a_flood_of_bad_requests_does_not_flood_the_log() {
-    let server = Binary::start(&["--dev", "--shards", "1"]);
-    let mut bystander = Bystander::of_address(server.address());
-    bystander.is_well();
-    let before = server.log().lines().count();
-    for number in 0..1_000 {
-        let mut client = Client::open(server.address());
-        let head = if number % 2 == 0 { "rubbish\r\n\r\n" } else { "GET /ws HTTP/1.1\r\n\r\n" };
-        client.send_raw(head.as_bytes()).expect("sending");
-        assert_eq!(client.response().status, 400);
-    }
-    bystander.is_well();
-    let after = server.log().lines().count();
-    assert_eq!(after, before, "{}", server.log());
-    bystander.leave();
+    const REQUESTS: u64 = 1_000;
+    let mut siege = Siege::start("");
+    let before = siege.server.log().lines().count();
+    let cost = Cost::USUAL.holding(4 * MIB).computing(6);
+    siege.attack("81 flood", cost, &[("refused_heads", REQUESTS..=REQUESTS)], |siege| {
+        for number in 0..REQUESTS {
+            let mut client = Client::open(siege.server.address());
+            let head = if number % 2 == 0 { "rubbish\r\n\r\n" } else { "GET /ws HTTP/1.1\r\n\r\n" };
+            client.send_raw(head.as_bytes()).expect("sending");
+            assert_eq!(client.response().status, 400);
+        }
+    });
+    let after = siege.server.log().lines().count();
+    assert_eq!(after, before, "{}", siege.server.log());
+    siege.end();
 }

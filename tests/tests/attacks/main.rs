@@ -15,6 +15,7 @@ mod origins;
 mod payload;
 mod rates;
 mod redis;
+mod reloads;
 mod rooms;
 mod siege;
 mod tls;
@@ -23,3 +24,7 @@ mod topic;
 mod topic_redis;
 mod topic_requests;
 mod transport;
+
+/// Books what the servers under attack hold.
+#[global_allocator]
+static ALLOCATOR: shardcast_tests::cost::Booking = shardcast_tests::cost::Booking;

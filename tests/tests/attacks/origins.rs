@@ -1,6 +1,7 @@
 //! 13: pages that want to connect and may not.
 
 use shardcast::config::Config;
+use shardcast_tests::bystander::Bystander;
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::{TestServer, WS, one_shard, with_echo};
 use shardcast_wire::origin::OriginPattern;
@@ -101,14 +102,13 @@ fn attack_13_null_and_no_origin_are_allowed_by_name_only() {
     let mut config = guarded(&["null"]);
     config.mounts[0].origin_required = true;
     let server = TestServer::start(&config);
-    let before = server.counts();
-    for (lines, status) in [("", 403), ("Origin: null\r\n", 101), ("Origin: https://a.example\r\n", 403)] {
-        let mut client = Client::open(server.address());
-        assert_eq!(client.upgrade(WS, lines).status, status, "{lines:?}");
-        if status == 101 {
-            client.leave();
+    let mut allowed = Client::open(server.address());
+    assert_eq!(allowed.upgrade(WS, "Origin: null\r\n").status, 101);
+    let mut arena = Arena::beside(Bystander::through(&server, allowed), server);
+    arena.attack("13", &[("refused_heads.origin", 2)], |arena| {
+        for lines in ["", "Origin: https://a.example\r\n"] {
+            assert_eq!(arena.raw().upgrade(WS, lines).status, 403, "{lines:?}");
         }
-    }
-    server.expect_incidents("13", &before, &[("refused_heads.origin", 2)]);
-    server.stop();
+    });
+    arena.end();
 }

@@ -2,7 +2,7 @@
 
 use shardcast_tests::client::{Received, masked_frame, opcode};
 
-use crate::arena::{Arena, each, expect_close, text};
+use crate::arena::{Arena, Cost, each, expect_close, text};
 
 const FIN: u8 = 0x80;
 const MALFORMED: &[(&str, u64)] = &[("messages_malformed", 1)];
@@ -88,16 +88,21 @@ fn attack_40_empty_messages_and_a_megabyte_of_nul() {
         client.send_binary(&zeros);
         expect_close("40", &mut client, 1009, "Received too big message");
     });
-    arena.attack("40 a megabyte of NUL where it is allowed", &[], |arena| {
-        let mut client = arena.echo();
-        client.send_binary(b"");
-        client.send_text("");
-        client.send_binary(&zeros);
-        assert_eq!(client.recv(), Received::Binary(Vec::new()));
-        assert_eq!(client.recv(), text(""));
-        assert!(client.recv() == Received::Binary(zeros.clone()), "not the zeros that were sent");
-        client.leave();
-    });
+    arena.attack_for(
+        Cost::USUAL.holding(4 << 20),
+        "40 a megabyte of NUL where it is allowed",
+        &[],
+        |arena| {
+            let mut client = arena.echo();
+            client.send_binary(b"");
+            client.send_text("");
+            client.send_binary(&zeros);
+            assert_eq!(client.recv(), Received::Binary(Vec::new()));
+            assert_eq!(client.recv(), text(""));
+            assert!(client.recv() == Received::Binary(zeros.clone()), "not the zeros that were sent");
+            client.leave();
+        },
+    );
     arena.end();
 }
 

@@ -9,7 +9,7 @@ use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::{ECHO, WS, one_shard, with_echo};
 use shardcast_wire::ignis::Destination;
 
-use crate::arena::{Arena, expect_close, text};
+use crate::arena::{Arena, Cost, expect_close, text};
 
 const TOLD: &str = r#"{"event":"error","data":{"message":"Rate limit exceeded"}}"#;
 
@@ -35,7 +35,7 @@ fn stranger(arena: &Arena, host: u8, path: &str) -> Client {
 #[test]
 fn attack_62_joins_beyond_the_rate_are_ignored_and_told_once() {
     let mut arena = limited(|config| config.rates.connection_joins = burst(10));
-    arena.attack("62", &[("rate_refused_connection", 9_990)], |arena| {
+    arena.attack_for(Cost::USUAL.computing(3), "62", &[("rate_refused_connection", 9_990)], |arena| {
         let (mut client, _) = arena.server.client("member");
         for number in 0..10_000 {
             for event in ["join", "leave"] {
@@ -100,7 +100,7 @@ fn attack_62_who_goes_on_is_closed_1008() {
 #[test]
 fn attack_33_pings_beyond_the_rate_get_no_pong_and_honest_peers_keep_theirs() {
     let mut arena = limited(|config| config.rates.address_messages = burst(100));
-    arena.attack("33", &[("rate_refused_address", 9_900)], |arena| {
+    arena.attack_for(Cost::USUAL.computing(3), "33", &[("rate_refused_address", 9_900)], |arena| {
         let mut honest = arena.echo();
         let mut flooder = stranger(arena, 2, ECHO);
         let mut other = stranger(arena, 2, ECHO);
@@ -174,7 +174,7 @@ fn attack_64_bytes_beyond_the_rate_are_not_echoed_and_a_long_message_passes_when
 fn attack_64_a_crowd_that_comes_and_goes_sends_its_members_nothing() {
     const CROWD: usize = 300;
     let mut arena = Arena::new();
-    arena.attack("64 crowd", &[], |arena| {
+    arena.attack_for(Cost::USUAL.computing(3), "64 crowd", &[], |arena| {
         let mut crowd: Vec<_> = (0..CROWD).map(|_| Client::connect(arena.server.address(), WS)).collect();
         for client in &mut crowd {
             client.authenticate("token", "one of many");

@@ -1,12 +1,15 @@
-//! 68 to 70: whoever reaches Redis can publish anything, and it is never more than data.
+//! 68 to 72: whoever reaches Redis can publish anything, and it is never more than data; and Redis itself comes and goes.
+
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shardcast_tests::client::Client;
 use shardcast_tests::redis::RedisServer;
-use shardcast_tests::server::{TestServer, config, one_shard, with_redis};
+use shardcast_tests::server::{PATIENCE, TestServer, config, one_shard, with_redis};
 use shardcast_wire::ignis::Destination;
 
-use crate::arena::{Arena, text};
+use crate::arena::{Arena, Cost, text};
+use crate::siege::Siege;
 
 /// A publish command that a name without escaping would turn into a second command.
 const INJECTION: &str = "x\r\n*3\r\n$7\r\nPUBLISH\r\n$12\r\nws:broadcast\r\n$64\r\n\
@@ -26,6 +29,7 @@ fn attack_68_names_and_payloads_with_crlf_stay_names_and_payloads() {
     let other = TestServer::start(&with_redis(config(), &redis.url()));
     other.wait_until_ready();
     arena.server.wait_until_ready();
+    let mark = other.meter().mark();
     for name in [INJECTION, "x\r\n+OK\r\n", "$-1\r\n", "\r\n", "x\0y"] {
         arena.attack(&format!("68 room {name:?}"), &[], |arena| {
             let mut there = member(&other, name);
@@ -43,13 +47,15 @@ fn attack_68_names_and_payloads_with_crlf_stay_names_and_payloads() {
             assert_eq!(redis.publish("still:alive", b""), 0, "Redis still speaks RESP");
         });
     }
-    for channel in ["ws:room:\r\n", INJECTION] {
-        redis.publish(channel, INJECTION.as_bytes());
-    }
-    let malformed = |server: &TestServer| server.counts().of("redis_malformed");
-    other.wait_until("one of them came on a channel of ours", |counts| counts.of("redis_malformed") == 1);
-    arena.server.wait_until("here too", |counts| counts.of("redis_malformed") == 1);
-    assert_eq!([malformed(&other), malformed(&arena.server)], [1, 1]);
+    arena.attack("68 channels", &[("redis_malformed", 1)], |_| {
+        for channel in ["ws:room:\r\n", INJECTION] {
+            redis.publish(channel, INJECTION.as_bytes());
+        }
+        other.wait_until("one of them came on a channel of ours", |counts| counts.of("redis_malformed") == 1);
+    });
+    arena.end();
+    Cost::USUAL.computing(2).expect("68 the other", other.meter().since(&mark));
+    other.stop();
 }
 
 /// Messages that are not Ignis', each malformed in its own way.
@@ -90,7 +96,9 @@ fn attack_69_and_70_malformed_messages_are_counted_and_the_next_good_one_arrives
     let mut arena = Arena::with(with_redis(one_shard(), &redis.url()));
     arena.server.wait_until_ready();
     for (number, (label, message)) in malformed().into_iter().enumerate() {
-        arena.attack(&format!("69 {label}"), &[("redis_malformed", 1)], |arena| {
+        // The library that speaks to Redis holds a message while it comes in, twice while it makes room.
+        let cost = Cost::USUAL.holding((1 << 20) + 4 * message.len()).computing(2);
+        arena.attack_for(cost, &format!("69 {label}"), &[("redis_malformed", 1)], |arena| {
             let mut client = member(&arena.server, "good");
             assert_eq!(redis.publish("ws:broadcast", &message), 1, "{label}");
             let good =
@@ -124,7 +132,8 @@ fn attack_69_foreign_but_well_formed_messages_are_only_data() {
         ("ws:roomy", message("a", "room", "good", "no channel of ours")),
         ("shardcast:canary:x", message("a", "room", "good", "no channel of ours")),
     ];
-    arena.attack("69", &[], |arena| {
+    // One of them is of a megabyte.
+    arena.attack_for(Cost::USUAL.holding(8 << 20), "69", &[], |arena| {
         let mut client = member(&arena.server, "good");
         for (channel, message) in &reaching_nobody {
             redis.publish(channel, message.as_bytes());
@@ -139,4 +148,98 @@ fn attack_69_foreign_but_well_formed_messages_are_only_data() {
         client.leave();
     });
     arena.end();
+}
+
+/// A deployment that knows nothing of ours and shares its Redis: each hears the other's messages once, its own not
+/// again, and a flood of one costs the other no more than hearing it.
+#[test]
+fn attack_71_two_deployments_on_one_redis_hear_each_other_once() {
+    const FLOOD: usize = 2_000;
+    let redis = RedisServer::start();
+    let mut arena = Arena::with(with_redis(one_shard(), &redis.url()));
+    let other = TestServer::start(&with_redis(config(), &redis.url()));
+    other.wait_until_ready();
+    arena.server.wait_until_ready();
+    let mark = other.meter().mark();
+    let cost = Cost::USUAL.holding(8 << 20).computing(4);
+    arena.attack_for(cost, "71", &[], |arena| {
+        let (mut here, mut there) = (member(&arena.server, "shared"), member(&other, "shared"));
+        for number in 0..FLOOD {
+            other.emit(Destination::Room("shared".into()), "theirs", &number.to_string());
+        }
+        arena.server.emit(Destination::Room("shared".into()), "ours", "1");
+        let mut ours = 0;
+        for (client, name) in [(&mut here, "here"), (&mut there, "there")] {
+            let mut next = 0;
+            for _ in 0..=FLOOD {
+                let message = client.recv();
+                if message == text(r#"{"event":"ours","data":1}"#) {
+                    ours += 1;
+                } else {
+                    assert_eq!(message, text(&format!(r#"{{"event":"theirs","data":{next}}}"#)), "{name}");
+                    next += 1;
+                }
+            }
+        }
+        assert_eq!(ours, 2, "each heard it once");
+        for mut client in [here, there] {
+            client.settle();
+            assert_eq!(client.take_pending(), []);
+            client.leave();
+        }
+    });
+    arena.end();
+    assert_eq!(other.counts().of("redis_malformed"), 0);
+    Cost::USUAL.holding(8 << 20).computing(4).expect("71 the other", other.meter().since(&mark));
+    other.stop();
+}
+
+fn wait_for_link(siege: &mut Siege, ready: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while siege.metric("shardcast_redis_ready") != ready {
+        assert!(Instant::now() < deadline, "the link does not become {ready}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whatever becomes of Redis, those who are connected here hear from here, and the link comes back by itself.
+#[test]
+fn attack_72_redis_that_dies_kicks_and_refuses_is_told_and_costs_nobody_here() {
+    let mut redis = RedisServer::start();
+    let mut siege = Siege::start(&format!(
+        "[redis]\nurl = \"{}\"\ncanary_interval = \"200ms\"\nreconnect_delay_max = \"200ms\"\n",
+        redis.url()
+    ));
+    wait_for_link(&mut siege, 1);
+    let cost = Cost::USUAL.holding(8 << 20).computing(6);
+    // How much goes out while the link is away is the bystander's pace.
+    let away = [("redis_local_only", 0..=u64::MAX), ("redis_publish_failed", 0..=u64::MAX)];
+    let gaps = |count: u64| [&away[..], &[("redis_gaps", 1..=count)]].concat();
+    siege.attack("72 killed and restarted", cost, &gaps(2), |siege| {
+        redis.kill();
+        wait_for_link(siege, 0);
+        siege.is_well();
+        redis.restart();
+        wait_for_link(siege, 1);
+    });
+    siege.attack("72 kicked", cost, &gaps(2), |siege| {
+        let generation = siege.metric("shardcast_redis_generation");
+        assert_eq!(redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]), ":1");
+        let deadline = Instant::now() + PATIENCE;
+        while siege.metric("shardcast_redis_generation") == generation {
+            assert!(Instant::now() < deadline, "no new subscription");
+        }
+        wait_for_link(siege, 1);
+    });
+    siege.attack("72 a replica", cost, &gaps(4), |siege| {
+        redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
+        for kind in ["pubsub", "normal"] {
+            redis.command(&["CLIENT", "KILL", "TYPE", kind]);
+        }
+        wait_for_link(siege, 0);
+        siege.is_well();
+        assert_eq!(redis.command(&["REPLICAOF", "NO", "ONE"]), "+OK");
+        wait_for_link(siege, 1);
+    });
+    siege.end();
 }

@@ -6,7 +6,7 @@ use shardcast_tests::client::{Client, Received};
 use shardcast_tests::server::{TestServer, WS, emit, one_shard};
 use shardcast_wire::ignis::Destination;
 
-use crate::arena::{Arena, expect_close, text};
+use crate::arena::{Arena, Cost, expect_close, text};
 
 const IGNORED: &[(&str, u64)] = &[("messages_ignored", 1)];
 
@@ -197,16 +197,20 @@ fn attack_61_internal_rooms_cannot_be_joined_or_left() {
     arena.end();
 }
 
-/// Apart from the arena, because its bystander would notice a broadcast, rightly.
+/// Apart from the arena, because its bystander would notice a broadcast, rightly: the client is the healthy one.
 #[test]
 fn attack_61_leaving_the_internal_room_does_not_stop_broadcasts() {
     let server = TestServer::start(&one_shard());
+    let mark = server.meter().mark();
     let (mut client, _) = server.client("member");
     ask(&mut client, "leave", &json!(["ws:internal:broadcast"]));
     server.emit(Destination::Broadcast, "e", "1");
     assert_eq!(client.recv(), text(r#"{"event":"e","data":1}"#));
     client.settle();
     assert_eq!(client.take_pending(), []);
+    client.leave();
+    Cost::USUAL.expect("61", server.meter().since(&mark));
+    server.stop();
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn attack_62_rooms_beyond_what_a_shard_may_hold_are_ignored() {
 #[test]
 fn attack_62_twenty_thousand_joins_and_leaves_at_full_speed() {
     let mut arena = Arena::new();
-    arena.attack("62", &[], |arena| {
+    arena.attack_for(Cost::USUAL.computing(4), "62", &[], |arena| {
         let (mut client, _) = arena.server.client("member");
         for number in 0..10_000 {
             for event in ["join", "leave"] {
@@ -278,7 +282,7 @@ fn attack_62_twenty_thousand_joins_and_leaves_at_full_speed() {
 fn attack_63_joins_racing_disconnects_leave_nothing_behind() {
     const ROUNDS: u64 = 300;
     let mut arena = Arena::new();
-    arena.attack("63", &[("hang_ups", ROUNDS)], |arena| {
+    arena.attack_for(Cost::USUAL.computing(2), "63", &[("hang_ups", ROUNDS)], |arena| {
         for round in 0..ROUNDS {
             let mut client = arena.ws();
             let rooms: Vec<_> = (0..20).map(|number| format!("race-{}", (round + number) % 40)).collect();

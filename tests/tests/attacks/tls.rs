@@ -14,7 +14,7 @@ use shardcast_tests::server::{ECHO, PATIENCE, WS, one_shard, with_echo};
 use shardcast_tests::tls::{Authority, BOTH, Files, Kind, NAME, TLS12, TLS13, client_connection};
 use shardcast_wire::ignis::Destination;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Cost};
 
 /// A server with TLS under attack.
 struct Secure {
@@ -334,6 +334,7 @@ fn attack_2_damaged_sessions_end_alone() {
     let mut client = Client::connect_tls(secure.arena.server.tls_address(), WS, &secure.client);
     client.authenticate("token", "user");
     client.leave();
+    secure.arena.end_for(Cost::USUAL.computing(4));
 }
 
 fn failures(secure: &Secure) -> u64 {
@@ -362,6 +363,8 @@ fn attack_2_records_that_do_not_end_hold_no_more_than_the_bound() {
     client.leave();
     drop(attackers);
     secure.arena.server.wait_until("all is given back", |now| now.of("tls_held_bytes") == 0);
+    // The bound, a session of each, and as much again while there is made room.
+    secure.arena.end_for(Cost::USUAL.holding(8 << 20).computing(2));
 }
 
 /// Handshakes cost a signature each; whoever is connected waits for a few of them, not for all.
@@ -389,6 +392,8 @@ fn attack_77_a_storm_of_handshakes_leaves_deliveries_going() {
             now.of("accepted") - hang_ups.of("accepted") >= 600 && now.of("conns") == 1
         });
         arena.is_well();
+        // As many sessions at a time as come before the first is gone, at most 600.
+        arena.end_for(Cost::USUAL.holding(16 << 20).computing(10));
     });
 }
 

@@ -4,47 +4,42 @@ use std::time::Duration;
 
 use serde_json::json;
 use shardcast::config::IoDriver;
-use shardcast_tests::binary::Binary;
-use shardcast_tests::bystander::Bystander;
 use shardcast_tests::client::{Client, Received, masked_frame, opcode};
 use shardcast_tests::server::{ECHO, one_shard, with_echo};
 use shardcast_wire::ignis::Destination;
 
-use crate::arena::{Arena, each};
+use crate::arena::{Arena, Cost, each};
 
 const FIN: u8 = 0x80;
 const MIB: usize = 1 << 20;
 
-/// In a process of its own, whose memory nobody else uses.
 #[test]
 fn attack_28_a_declared_gigabyte_allocates_nothing() {
-    let mounts = "[[mounts]]\n[[mounts]]\npath = \"/echo\"\ndialect = \"echo\"\nmessage_bytes_max = \"1GiB\"\n\
-                  outbox_bytes_max = \"1GiB\"\n";
-    let server = Binary::start_with_file(mounts, &["--dev", "--shards", "1"]);
-    let mut bystander = Bystander::of_address(server.address());
-    bystander.is_well();
-    let before = server.resident_bytes();
-    let gigabyte = (1u64 << 30).to_be_bytes();
+    const CROWD: usize = 100;
+    const GIB: usize = 1 << 30;
+    let mut config = with_echo(one_shard());
+    config.mounts[1].message_bytes_max = GIB;
+    config.mounts[1].outbox_bytes_max = GIB;
+    let mut arena = Arena::with(config);
+    let gigabyte = (GIB as u64).to_be_bytes();
     let header = [&[FIN | opcode::BINARY, 0x80 | 127][..], &gigabyte, &[1, 2, 3, 4], b"begun"].concat();
-    let mut clients: Vec<_> = (0..100)
-        .map(|_| {
-            let mut client = Client::connect(server.address(), ECHO);
+    // Also address space that is never touched would count.
+    arena.attack("28", &[("hang_ups", CROWD as u64)], |arena| {
+        let mut clients: Vec<_> = (0..CROWD).map(|_| arena.echo()).collect();
+        for client in &mut clients {
             client.send_raw(&header).expect("sending");
-            client
-        })
-        .collect();
-    // The header of the last was read when the bytes after it have been.
-    bystander.is_well();
-    for client in &mut clients {
-        assert!(
-            !client.has_unread_within(Duration::from_millis(1)),
-            "a message as long as allowed is waited for"
-        );
-    }
-    let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < 32 * MIB, "a hundred declared gigabytes took {grown} bytes");
-    drop(clients);
-    bystander.leave();
+        }
+        arena.server.wait_until("the beginning of each is held", |counts| {
+            counts.of("input_bytes") - arena.before().of("input_bytes") >= (CROWD * b"begun".len()) as u64
+        });
+        for client in &mut clients {
+            assert!(
+                !client.has_unread_within(Duration::from_millis(1)),
+                "a message as long as allowed is waited for"
+            );
+        }
+    });
+    arena.end();
 }
 
 #[test]
@@ -95,7 +90,8 @@ fn attack_33_a_ping_flood_queues_one_pong_and_honest_peers_keep_theirs() {
     flooder.leave();
     honest.leave();
     let coalesced = arena.server.counts().of("pongs_coalesced");
-    arena.attack("33", &[("pongs_coalesced", coalesced - before.of("pongs_coalesced"))], |_| {});
+    let cost = Cost::USUAL.holding(2 * MIB).computing(5);
+    arena.attack_for(cost, "33", &[("pongs_coalesced", coalesced - before.of("pongs_coalesced"))], |_| {});
     arena.end();
 }
 
@@ -149,7 +145,9 @@ fn messages_over_many_buffers(io: IoDriver) {
     let mut arena = Arena::with(config);
     let message: Vec<u8> = (0..3 * MIB).map(|at| (at % 251) as u8).collect();
     for piece_len in [1 << 10, 65_535, 65_536, 65_537, 200_000, 3 * MIB] {
-        arena.attack(&format!("37 pieces of {piece_len}"), &[], |arena| {
+        // The message whole, as it came and as it goes, and once more while there is made room for it.
+        let cost = Cost::USUAL.holding(4 * message.len());
+        arena.attack_for(cost, &format!("37 pieces of {piece_len}"), &[], |arena| {
             let mut client = Client::connect_slow(arena.server.address(), ECHO);
             let frame = masked_frame(FIN | opcode::BINARY, &message);
             for piece in frame.chunks(piece_len) {
@@ -159,7 +157,8 @@ fn messages_over_many_buffers(io: IoDriver) {
             client.leave();
         });
     }
-    arena.attack("37 many at once", &[], |arena| {
+    // Four hundred messages of 100 kB may be held at a time.
+    arena.attack_for(Cost::USUAL.holding(48 * MIB).computing(3), "37 many at once", &[], |arena| {
         let mut clients: Vec<_> = (0..400).map(|_| arena.echo()).collect();
         let big = masked_frame(FIN | opcode::BINARY, &message[..100_000]);
         for client in &mut clients {
@@ -221,7 +220,8 @@ fn descriptors_reused(io: IoDriver) {
     let after = arena.server.wait_until("all to be gone", |counts| counts.of("conns") == before.of("conns"));
     let missed = after.of("dropped_disconnected") - before.of("dropped_disconnected");
     assert!(missed > 0, "what the old connections did not hear is counted");
-    arena.attack("38", &[("hang_ups", ROUNDS)], |_| {});
+    // Three of them at a time have a backlog of up to the bound.
+    arena.attack_for(Cost::USUAL.holding(48 * MIB).computing(3), "38", &[("hang_ups", ROUNDS)], |_| {});
     arena.end();
 }
 

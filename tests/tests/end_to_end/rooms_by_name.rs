@@ -88,7 +88,9 @@ fn an_instance_hears_the_rooms_of_its_clients_and_no_others() {
     assert_eq!(client.take_pending(), []);
     client.reset();
     wait_for_rooms(&redis, &[]);
-    assert_eq!(by_name.engine().upstream().figures().channels, 0);
+    while by_name.engine().upstream().figures().channels > 0 {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

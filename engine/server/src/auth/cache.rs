@@ -11,12 +11,21 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest::{SHA256, digest};
+use subtle::ConstantTimeEq;
 
 use super::Principal;
 
-/// What stands for a token: its SHA-256.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What stands for a token: its SHA-256. Comparing takes the same time whatever differs.
+#[derive(Clone, Copy, Debug)]
 pub struct TokenHash([u8; 32]);
+
+impl PartialEq for TokenHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for TokenHash {}
 
 impl TokenHash {
     /// The hash of a token.

@@ -111,13 +111,15 @@ const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
 /// Reads a set.
 ///
 /// # Errors
-/// It is not a JSON object with a list `keys`.
+/// It is not UTF-8, or not a JSON object with a list `keys`.
 pub fn read(document: &[u8], bound: Bound<'_>) -> Result<Set, serde_json::Error> {
     if document.trim_ascii_start().starts_with(b"[") {
         // Serde would take a list in a list for one.
         return Err(serde_json::Error::custom("it is a list, not an object"));
     }
-    let document: Document = serde_json::from_slice(document)?;
+    // Serde reads over members it is not asked for without looking at their characters.
+    let document = std::str::from_utf8(document).map_err(serde_json::Error::custom)?;
+    let document: Document = serde_json::from_str(document)?;
     let mut set = Set::default();
     for entry in document.keys {
         let key = if set.keys.len() >= KEYS_MAX { Err(Ignored::TooMany) } else { read_entry(entry, bound) };

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use shardcast_shard::RefusalReason;
 
@@ -164,8 +164,14 @@ struct Header<'a> {
     alg: Option<Cow<'a, str>>,
     #[serde(borrow)]
     kid: Option<Cow<'a, str>>,
-    /// Extensions that must be understood; none is.
-    crit: Option<IgnoredAny>,
+    /// Whether it names extensions that must be understood, whatever it says of them; none is.
+    #[serde(default, deserialize_with = "is_there")]
+    crit: bool,
+}
+
+/// True for a member of any value, `null` among them.
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|IgnoredAny| true)
 }
 
 /// What must be known of the claims before the signature is checked: whose keys to look for.
@@ -231,7 +237,7 @@ impl Verifier {
         let (header, payload) = (decode_part(header)?, decode_part(payload)?);
         let header: Header<'_> = serde_json::from_slice(&header)
             .map_err(|_| TokenFault::Malformed("its header is not JSON, or says something twice"))?;
-        if header.crit.is_some() {
+        if header.crit {
             return Err(TokenFault::Malformed("its header demands an extension (crit)"));
         }
         let named = header.alg.as_deref().unwrap_or_default();

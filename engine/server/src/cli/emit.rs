@@ -221,7 +221,7 @@ pub fn run(args: EmitArgs, loaded: &Loaded) -> Result<(), EmitError> {
         .map_err(EmitError::Runtime)?
         .block_on(send(&message, &via))
         .map_err(|source| EmitError::Send { via: via.to_string(), source })?;
-    println!("{}", told(receipt));
+    println!("{}", told(receipt, matches!(message.target, Target::Topic(_))));
     Ok(())
 }
 
@@ -233,10 +233,13 @@ async fn send(message: &Message, via: &Via) -> Result<Receipt, shardcast_emitter
     emitter.emit(message).await
 }
 
-fn told(receipt: Receipt) -> String {
+fn told(receipt: Receipt, is_topic: bool) -> String {
     match receipt {
         Receipt::Redis { servers: 0 } => "Redis took it, but no server is subscribed".to_owned(),
         Receipt::Redis { servers } => format!("Redis took it for {servers} subscription(s)"),
+        Receipt::Api { shards: 0, redis: Forwarded::Queued } if is_topic => {
+            "the server took it; through Redis it comes to everyone who subscribed".to_owned()
+        }
         Receipt::Api { shards, redis } => {
             let here = match shards {
                 0 => "nobody concerned is connected there".to_owned(),

@@ -62,7 +62,9 @@ pub fn summary(loaded: &Loaded) -> String {
     line("api", api(config));
     line("auth", auth(config));
     for mount in &config.mounts {
-        line("mount", format!("{} ({})", mount.path, mount.dialect.name()));
+        let own = mount.listen.iter().map(|address| format!(", alone on {address}"));
+        let own: String = own.collect();
+        line("mount", format!("{} ({}){own}", mount.path, mount.dialect.name()));
     }
     lines.join("\n") + "\n"
 }

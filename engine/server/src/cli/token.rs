@@ -446,7 +446,7 @@ fn known(token: &str, config: &Config) -> Option<(String, Principal)> {
         ));
     }
     let (index, listed) =
-        config.auth.tokens.iter().enumerate().find(|(_, listed)| listed.token.expose() == token)?;
+        config.auth.tokens.iter().enumerate().find(|(_, listed)| listed.token.is(token.as_bytes()))?;
     let user = listed.user.as_ref().and_then(user_id);
     let principal = Principal { user, rooms: listed.rooms.clone(), ..Principal::default() };
     Some((format!("it is auth.tokens.{index}"), principal))

@@ -367,7 +367,7 @@ fn check_auth(config: &Config, findings: &mut Findings) {
     for (index, Token { token, .. }) in auth.tokens.iter().enumerate() {
         if token.expose().is_empty() {
             findings.refuse(Token::NAME, index, "token", Rule::TokenEmpty);
-        } else if !tokens.insert(token) {
+        } else if !tokens.insert(token.expose()) {
             findings.refuse(Token::NAME, index, "token", Rule::SecretTwice);
         }
     }

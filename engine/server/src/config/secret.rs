@@ -5,11 +5,13 @@
 
 use std::fmt;
 
+use subtle::ConstantTimeEq;
+
 /// What stands in for a secret wherever values are shown.
 pub const MASK: &str = "********";
 
-/// A key or token. `Debug` and `Display` print a mask.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A key or token. `Debug` and `Display` print a mask. Comparing takes a time that depends on lengths only.
+#[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {
@@ -18,12 +20,24 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for comparing and for sending; compare in constant time when a peer supplied the
-    /// other side.
+    /// Whether a peer supplied this very text, in a time that depends on lengths only.
+    pub fn is(&self, supplied: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(supplied).into()
+    }
+
+    /// The text itself, for computing with and for sending; [`Secret::is`] compares.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other.0.as_bytes())
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,6 +109,15 @@ mod tests {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "******** ******** Some(********)");
         assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn attack_57_a_secret_is_the_same_text_and_no_other() {
+        let secret = Secret::new("hunter2");
+        assert!(secret.is(b"hunter2") && secret == Secret::new("hunter2"));
+        for other in ["", "h", "hunter", "hunter1", "Hunter2", "hunter2\0", "hunter22"] {
+            assert!(!secret.is(other.as_bytes()) && secret != Secret::new(other), "{other:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -21,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::answer::Answer;
+use super::hand_off::Peer;
 use super::secure::TlsStream;
 use super::{Control, admin, api};
 
@@ -34,7 +34,7 @@ const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Audience {
     /// Backends, and whoever else reaches the public port, with the address of the peer.
-    Public(IpAddr),
+    Public(Peer),
     /// Operators.
     Admin,
 }

@@ -14,14 +14,22 @@ use crate::tls::conn::TlsConn;
 const REFUSAL: &str = "{\"error\":{\"code\":\"too_many_connections\",\"message\":\"too many HTTP connections are \
     open: try again in a moment\"}}";
 
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The peer, or what its PROXY header said.
+    pub address: IpAddr,
+    /// Its PROXY header named nobody, so what requests say of a client need not be the proxy's word.
+    pub is_unnamed: bool,
+}
+
 /// A connection on which a plain HTTP request arrived at a shard.
 #[derive(Debug)]
 pub struct HandOff {
     /// The socket; whoever gets it makes it non-blocking.
     pub stream: StdTcpStream,
-    /// Where it comes from: the peer, or what its PROXY header said. Each request behind a proxy may come from
-    /// somewhere else.
-    pub address: IpAddr,
+    /// Where it comes from. Each request behind a proxy may come from somewhere else.
+    pub peer: Peer,
     /// What the shard has read from it: the head of a request, and what followed.
     pub received: Vec<u8>,
     /// Our end of TLS, unless it is plain: `received` is opened, the rest is not.

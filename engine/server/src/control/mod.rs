@@ -37,7 +37,7 @@ use crate::engine::Engine;
 use connection::{Audience, Socket, Stream};
 
 pub use access::Access;
-pub use hand_off::HandOff;
+pub use hand_off::{HandOff, Peer};
 
 /// Pause after an accept that failed, so that running out of file descriptors does not spin.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -125,7 +125,11 @@ impl Settings {
     }
 
     /// Where a request comes from that `peer` sent; `peer` itself where a proxy's header makes no sense.
-    fn client_address(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    fn client_address(&self, headers: &HeaderMap, peer: Peer) -> IpAddr {
+        let Peer { address: peer, is_unnamed } = peer;
+        if is_unnamed {
+            return peer;
+        }
         let values = headers.get_all(&self.addresses.header).into_iter().map(HeaderValue::as_bytes);
         self.addresses.client(values, peer).unwrap_or(peer)
     }
@@ -218,16 +222,18 @@ impl Server {
             self.control.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);
             return hand_off.refuse();
         }
-        let (address, place) = (hand_off.address, hand_off.place.take());
+        let (peer, place) = (hand_off.peer, hand_off.place.take());
         match hand_off.into_socket(limits.write_timeout) {
             Ok(socket) => {
                 let (control, stop) = (self.control.clone(), self.stop.clone());
                 self.public.spawn(async move {
-                    connection::serve(control, Audience::Public(address), socket, stop).await;
+                    connection::serve(control, Audience::Public(peer), socket, stop).await;
                     drop(place);
                 });
             }
-            Err(error) => tracing::debug!(%address, %error, "a connection could not be taken over"),
+            Err(error) => {
+                tracing::debug!(address = %peer.address, %error, "a connection could not be taken over")
+            }
         }
     }
 
@@ -267,5 +273,27 @@ fn is_full(connections: &mut JoinSet<()>, count_max: usize) -> bool {
 fn note_end(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a request of the control plane panicked; its connection is closed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_15_a_request_of_nobody_named_is_its_proxys() {
+        let mut config = Config::default();
+        config.server.trusted_proxies = vec!["127.0.0.9/32".parse().expect("a network")];
+        let settings = Settings::new(&config);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_static("203.0.113.8"));
+        let [proxy, stranger, client] =
+            ["127.0.0.9", "127.0.0.2", "203.0.113.8"].map(|text| text.parse::<IpAddr>().expect("an address"));
+        for (address, is_unnamed, expected) in
+            [(proxy, false, client), (proxy, true, proxy), (stranger, false, stranger)]
+        {
+            let found = settings.client_address(&headers, Peer { address, is_unnamed });
+            assert_eq!(found, expected, "{address} {is_unnamed}");
+        }
     }
 }

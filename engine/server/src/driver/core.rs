@@ -21,7 +21,7 @@ use super::readiness::{Readiness, Ready};
 use super::secure::{Next, Secure, tls_of};
 use super::sends::Sends;
 use crate::admission::{Admission, Place, UserPlace};
-use crate::control::HandOff;
+use crate::control::{HandOff, Peer};
 use crate::engine::Engine;
 use crate::hooks::Client;
 use crate::mailbox::MailReceiver;
@@ -418,9 +418,9 @@ impl Core {
             Effect::Drop(id) => {
                 drop(self.unseat(id));
             }
-            Effect::HandOff { conn, address, received } => {
+            Effect::HandOff { conn, address, is_unnamed, received } => {
                 if let Some(socket) = self.unseat(conn) {
-                    self.hand_off(socket, address, received);
+                    self.hand_off(socket, Peer { address, is_unnamed }, received);
                 }
             }
             Effect::Reply { ticket, reply } => self.engine.answer(ticket, reply),
@@ -477,7 +477,7 @@ impl Core {
         Some(socket)
     }
 
-    fn hand_off(&mut self, socket: Socket, address: IpAddr, received: Vec<u8>) {
+    fn hand_off(&mut self, socket: Socket, peer: Peer, received: Vec<u8>) {
         let Socket { id, fd, mut tls, places, .. } = socket;
         if let Some(conn) = &mut tls {
             conn.hand_over(self.secure.take_rest());
@@ -486,7 +486,7 @@ impl Core {
             tracing::warn!(%error, "cannot stop watching a connection");
         }
         let place = places.and_then(|places| places.address);
-        match self.hand_offs.try_send(HandOff { stream: fd.into(), address, received, tls, place }) {
+        match self.hand_offs.try_send(HandOff { stream: fd.into(), peer, received, tls, place }) {
             Ok(()) => {}
             Err(TrySendError::Full(hand_off) | TrySendError::Closed(hand_off)) => {
                 self.engine.status().process.hand_offs_refused.fetch_add(1, Ordering::Relaxed);

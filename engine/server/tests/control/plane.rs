@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardcast::config::{Config, Dialect, Mount, RedisUrl, Secret};
-use shardcast::control::{self, ControlLimits, HandOff, Settings};
+use shardcast::control::{self, ControlLimits, HandOff, Peer, Settings};
 use shardcast::directory::Directory;
 use shardcast::engine::Engine;
 use shardcast::mailbox::{MailReceiver, mailbox};
@@ -124,8 +124,8 @@ impl Plane {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
         let (stream, _) = listener.accept().expect("the other end");
-        let address = Ipv4Addr::LOCALHOST.into();
-        let hand_off = HandOff { stream, address, received: received.to_vec(), tls: None, place: None };
+        let peer = Peer { address: Ipv4Addr::LOCALHOST.into(), is_unnamed: false };
+        let hand_off = HandOff { stream, peer, received: received.to_vec(), tls: None, place: None };
         self.hand_offs.try_send(hand_off).expect("the control plane keeps up");
         Client::new(client)
     }

@@ -134,4 +134,5 @@ fn what_is_no_set_is_an_error() {
     {
         assert!(read(text.as_bytes(), bound(&[])).is_err(), "{text:.20}");
     }
+    assert!(read(b"{\"x\":\"\xff\",\"keys\":[]}", bound(&[])).is_err(), "not UTF-8 where nobody looks");
 }

@@ -196,7 +196,12 @@ fn attack_51_a_key_that_a_token_brings_along_is_not_used() {
     }
     let secret = super::config(vec![secret_key(SECRET)]);
     let claims = Value::Object(good(json!({}))).to_string();
-    for header in [r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, r#"{"alg":"HS256","crit":[]}"#] {
+    for header in [
+        r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
+        r#"{"alg":"HS256","crit":[]}"#,
+        r#"{"alg":"HS256","crit":null}"#,
+        r#"{"alg":"HS256","crit":false}"#,
+    ] {
         assert_eq!(reason(&secret, &signed(header, &claims)), Err(Reason::TokenMalformed), "{header}");
     }
 }
