@@ -23,3 +23,4 @@ pub mod secret;
 pub mod server;
 pub mod sim;
 pub mod tls;
+pub mod topic;

@@ -16,6 +16,9 @@ use crate::process::{POLL_INTERVAL, Process, ScratchDir};
 /// How long Redis may take to start, to stop, or to answer one command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Channels that Shardcast subscribes to whoever is connected begin so, or are this one.
+const OWN_CHANNELS: (&str, &str) = ("shardcast:", "ws:broadcast");
+
 /// How many ports are tried before giving up, as another process may take a free one first.
 const PORT_TRIES: usize = 5;
 
@@ -107,6 +110,46 @@ impl RedisServer {
             ask(self.address, &[b"PUBLISH", channel.as_bytes(), message]).expect("publishing to Redis");
         let count = reply.strip_prefix(':').and_then(|digits| digits.parse().ok());
         count.unwrap_or_else(|| panic!("unexpected reply to PUBLISH: {reply}"))
+    }
+
+    /// A connection for commands that no server of ours sends.
+    ///
+    /// # Panics
+    /// When Redis does not take it.
+    pub fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).expect("a good address");
+        client.get_connection().expect("Redis takes connections")
+    }
+
+    /// Channels that somebody is subscribed to by name, sorted, without Shardcast's own.
+    ///
+    /// # Panics
+    /// When Redis does not answer.
+    pub fn channels(&self) -> Vec<String> {
+        let mut channels: Vec<String> = redis::cmd("PUBSUB")
+            .arg("CHANNELS")
+            .query(&mut self.connection())
+            .unwrap_or_else(|error| panic!("PUBSUB CHANNELS: {error}"));
+        channels.retain(|channel| !channel.starts_with(OWN_CHANNELS.0) && channel != OWN_CHANNELS.1);
+        channels.sort_unstable();
+        channels
+    }
+
+    /// Waits until [`RedisServer::channels`] are these, given sorted.
+    ///
+    /// # Panics
+    /// When they do not become so.
+    #[track_caller]
+    pub fn wait_for_channels(&self, wanted: &[&str]) {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        loop {
+            let channels = self.channels();
+            if channels == wanted {
+                return;
+            }
+            assert!(Instant::now() < deadline, "channels {channels:?} instead of {wanted:?}");
+            thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Runs a command on a connection of its own and returns the first line of the reply.

@@ -23,6 +23,7 @@ use shardcast::tls::material::MaterialError;
 use shardcast_shard::{Counters, RefusalReason};
 use shardcast_wire::ignis::{ClientId, Destination, Payload};
 use shardcast_wire::message::Violation;
+use shardcast_wire::topic::RequestError;
 
 use crate::client::Client;
 use crate::cost::Meter;
@@ -402,7 +403,7 @@ pub fn emit_except(engine: &Engine, to: Destination<'_>, event: &str, data: &str
 }
 
 /// Everything a server counts, by name: fields of the shards summed, `violations.<kind>`,
-/// `auth_refused.<reason>`, `refused_heads.<reason>`, and the process' own.
+/// `auth_refused.<reason>`, `requests_malformed.<reason>`, `refused_heads.<reason>`, and the process' own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counts(BTreeMap<String, u64>);
 
@@ -420,6 +421,10 @@ impl Counts {
             for reason in RefusalReason::ALL {
                 let name = format!("auth_refused.{}", reason.name());
                 *counts.entry(name).or_default() += shard.auth_refused[reason.index()];
+            }
+            for error in RequestError::ALL {
+                let name = format!("requests_malformed.{}", error.name());
+                *counts.entry(name).or_default() += shard.requests_malformed[error.index()];
             }
             for (reason, value) in shard.refused_heads() {
                 *counts.entry(format!("refused_heads.{reason}")).or_default() += value;

@@ -20,6 +20,9 @@ mod rooms;
 mod siege;
 mod tls;
 mod tokens;
+mod topic;
+mod topic_redis;
+mod topic_requests;
 mod transport;
 
 /// Books what the servers under attack hold.

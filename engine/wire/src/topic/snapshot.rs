@@ -8,6 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use crate::frame;
 use crate::json;
 
+/// Containers of a payload that may be open at once. A deeper one is sent as a string: readers of JSON that recurse
+/// break at some thousand, and it may be anybody's who publishes on Redis.
+pub const DEPTH_MAX: usize = 128;
+
 /// What a payload that is JSON becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SnapshotMode {
@@ -55,9 +59,8 @@ impl SnapshotFormat {
     fn snapshot(self, payload: &[u8]) -> Option<Cow<'_, str>> {
         match (std::str::from_utf8(payload), self.binary) {
             (Ok(text), _) => Some(match self.json {
-                SnapshotMode::Json => {
-                    json::validate(text).map_or_else(|_| json::quote(text).into(), Cow::Borrowed)
-                }
+                SnapshotMode::Json => json::validate_within(text, DEPTH_MAX)
+                    .map_or_else(|_| json::quote(text).into(), Cow::Borrowed),
                 SnapshotMode::String => json::quote(text).into(),
             }),
             (Err(_), BinaryMode::Base64) => {
@@ -106,6 +109,22 @@ mod tests {
         for (format, payload, expected) in cases {
             let snapshot = format.snapshot(payload);
             assert_eq!(snapshot.as_deref(), expected, "{format:?} {}", String::from_utf8_lossy(payload));
+        }
+    }
+
+    #[test]
+    fn payloads_that_are_too_deep_become_strings() {
+        let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
+        let format = SnapshotFormat::default();
+        let deep = nested(DEPTH_MAX);
+        assert_eq!(format.snapshot(deep.as_bytes()).as_deref(), Some(&*deep));
+        for depth in [DEPTH_MAX + 1, 100_000] {
+            let deeper = nested(depth);
+            assert_eq!(
+                format.snapshot(deeper.as_bytes()).as_deref(),
+                Some(&*json::quote(&deeper)),
+                "{depth}"
+            );
         }
     }
 
