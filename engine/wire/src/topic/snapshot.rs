@@ -6,7 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::frame;
-use crate::json;
+use crate::json::{self, Indexer};
+
+/// Containers that may be open at once in a payload that is spliced; one that is nested deeper goes out as text
+/// (`topic.md` §8), since readers of JSON recurse.
+const DEPTH_MAX: usize = 128;
 
 /// What a payload that is JSON becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,9 +44,9 @@ pub struct SnapshotFormat {
 }
 
 impl SnapshotFormat {
-    /// The frame of M7; `None` when the payload is to be dropped.
-    pub fn message(self, topic: &str, payload: &[u8]) -> Option<Vec<u8>> {
-        let snapshot = self.snapshot(payload)?;
+    /// The frame of M7; `None` when the payload is to be dropped. `indexer` is the thread's.
+    pub fn message(self, indexer: &mut Indexer, topic: &str, payload: &[u8]) -> Option<Vec<u8>> {
+        let snapshot = self.snapshot(indexer, payload)?;
         let mut text = String::with_capacity(topic.len() + snapshot.len() + 48);
         text.push_str(r#"{"action":"message","topic":"#);
         json::push_quoted(&mut text, topic);
@@ -52,11 +56,12 @@ impl SnapshotFormat {
         Some(frame::text(&text))
     }
 
-    fn snapshot(self, payload: &[u8]) -> Option<Cow<'_, str>> {
+    fn snapshot<'a>(self, indexer: &mut Indexer, payload: &'a [u8]) -> Option<Cow<'a, str>> {
         match (std::str::from_utf8(payload), self.binary) {
             (Ok(text), _) => Some(match self.json {
                 SnapshotMode::Json => {
-                    json::validate(text).map_or_else(|_| json::quote(text).into(), Cow::Borrowed)
+                    let value = indexer.value_within(text, DEPTH_MAX);
+                    value.map_or_else(|| json::quote(text).into(), Cow::Borrowed)
                 }
                 SnapshotMode::String => json::quote(text).into(),
             }),
@@ -103,15 +108,34 @@ mod tests {
             (lossy, &[b'a', 0xff], Some("\"a\u{fffd}\"")),
             (drop, &[0xff], None),
         ];
+        let mut indexer = Indexer::default();
         for (format, payload, expected) in cases {
-            let snapshot = format.snapshot(payload);
+            let snapshot = format.snapshot(&mut indexer, payload);
             assert_eq!(snapshot.as_deref(), expected, "{format:?} {}", String::from_utf8_lossy(payload));
+        }
+    }
+
+    /// Short ones are read by the index, long ones by the scanner.
+    #[test]
+    fn what_is_nested_deeper_than_readers_take_is_text() {
+        let mut indexer = Indexer::default();
+        for padding in [0, 100_000] {
+            for (open, close) in [("[", "]"), (r#"{"a[\"{":"#, "}")] {
+                for depth in [1, 127, 128, 129, 2_000] {
+                    let value = format!("\"{}]\\\"[\\\\\"", "[".repeat(padding));
+                    let text = [&open.repeat(depth), &*value, &close.repeat(depth)].concat();
+                    let snapshot = SnapshotFormat::default().snapshot(&mut indexer, text.as_bytes());
+                    let expected = if depth <= DEPTH_MAX { text.clone() } else { json::quote(&text) };
+                    assert!(snapshot.as_deref() == Some(&*expected), "{depth} times {open}, {padding}");
+                }
+            }
         }
     }
 
     #[test]
     fn a_message_names_its_topic_once_escaped() {
-        let message = SnapshotFormat::default().message("a\"b", b"1").expect("is sent");
+        let message = SnapshotFormat::default().message(&mut Indexer::default(), "a\"b", b"1");
+        let message = message.expect("is sent");
         assert_eq!(message, frame::text(r#"{"action":"message","topic":"a\"b","snapshot":1}"#));
     }
 }
