@@ -51,6 +51,19 @@ impl Indexer {
         super::members(text, wanted)
     }
 
+    /// The span of the one value that the text is, as [`validate`](super::validate) says; `None` for what is no JSON,
+    /// and for what has more than `depth_max` containers open at once.
+    pub fn value_within<'a>(&mut self, text: &'a str, depth_max: usize) -> Option<&'a str> {
+        let value = text.trim_matches([' ', '\n', '\r', '\t']);
+        let is_container = value.starts_with(['{', '[']);
+        if is_container && value.len() <= INDEXED_BYTES_MAX && self.accepts(value) {
+            let structural = self.buffers.structural_indexes().iter();
+            let structural = structural.filter_map(|&at| value.as_bytes().get(at as usize)).copied();
+            return (depth(structural) <= depth_max).then_some(value);
+        }
+        super::validate_within(value, depth_max).ok()
+    }
+
     /// Whether simd-json takes the text for JSON; if so, its index is that of the text.
     pub(super) fn accepts(&mut self, text: &str) -> bool {
         self.copy.clear();
@@ -61,6 +74,20 @@ impl Indexer {
         self.tape = tape.reset();
         filled.is_ok()
     }
+}
+
+/// The most containers that are open at once, of the bytes of valid JSON that are in no string.
+fn depth(structural: impl Iterator<Item = u8>) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    for byte in structural {
+        match byte {
+            b'{' | b'[' => open += 1,
+            b'}' | b']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
 }
 
 /// Walks the index of an object: one entry for each `{}[]:,`, for the first byte of each string (its quote), and
