@@ -48,7 +48,9 @@ fn build(package: &str, name: &str) -> PathBuf {
     };
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", package, "--bin", name, "--profile", profile])
+        // Beside the server, so that what both need is built once, with the features that are there already.
+        .args(["build", "--quiet", "--package", "shardcast", "--package", package, "--bin", name])
+        .args(["--profile", profile])
         .arg("--target-dir")
         .arg(target_dir)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
