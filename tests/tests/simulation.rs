@@ -93,6 +93,12 @@ fn every_seed_agrees_with_the_model() {
         "shed_input",
         "deflate_agreed",
         "messages_inflated",
+        "requests_overrun",
+        "requests_timeouts",
+        "auth_failures_limit",
+        "topics_refused",
+        "topics_refused_tenant",
+        "topics_refused_channel",
     ] {
         assert!(sum.counter(name) > 0, "{name} never happened in {seeds} seeds");
     }

@@ -12,6 +12,10 @@ pub enum Fault {
     RepeatFrame,
     /// Two frames of one write change places.
     SwapFrames,
+    /// Two answers of the topic dialect that were written at once change places.
+    SwapAnswers,
+    /// A listening is settled and nobody hears of it.
+    ForgetUnlisten,
     /// A frame is written to another client as well.
     StrayFrame,
     /// A letter is taken from the mailbox and not handled.
@@ -26,10 +30,12 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::LoseFrame,
         Self::RepeatFrame,
         Self::SwapFrames,
+        Self::SwapAnswers,
+        Self::ForgetUnlisten,
         Self::StrayFrame,
         Self::LoseLetter,
         Self::RepeatLetter,
@@ -55,6 +61,13 @@ impl Fault {
                     return None;
                 }
                 frames.swap(at, other);
+            }
+            Self::SwapAnswers => {
+                let is_answer =
+                    |frame: &[u8]| frame.get(2..).is_some_and(|text| text.starts_with(b"{\"action\""));
+                let answers: Vec<_> = (0..frames.len()).filter(|&index| is_answer(frames[index])).collect();
+                let different = answers.windows(2).find(|pair| frames[pair[0]] != frames[pair[1]])?;
+                frames.swap(different[0], different[1]);
             }
             _ => return None,
         }

@@ -21,10 +21,18 @@ const AGREED: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_no_co
 pub(crate) enum Kind {
     /// May be refused.
     Message,
+    /// May not, and ends a client that has no room for it.
+    Reply,
     /// May not.
     Control,
     /// A pong that overtook messages.
     Pong,
+}
+
+impl Kind {
+    pub(crate) fn is_message(self) -> bool {
+        matches!(self, Self::Message | Self::Reply)
+    }
 }
 
 /// What a client must receive.
@@ -55,6 +63,11 @@ impl Frame {
         let bytes = bytes.into();
         let secret = cipher.map(|cipher| (bytes.clone(), cipher.clone()));
         Self { secret, ..Self::message(bytes) }
+    }
+
+    /// An answer of the topic dialect.
+    pub(crate) fn reply(bytes: impl Into<Bytes>) -> Self {
+        Self { kind: Kind::Reply, ..Self::message(bytes) }
     }
 
     pub(crate) fn control(bytes: impl Into<Bytes>) -> Self {
@@ -142,8 +155,19 @@ fn difference(frames: &[Frame], offered: &[u8]) -> Option<String> {
 pub(crate) struct Bounds {
     pub(crate) bytes_max: usize,
     pub(crate) messages_max: usize,
+    /// Whether the oldest give way to the newest.
+    pub(crate) drops_oldest: bool,
     /// Whether this is all there is to it: with memory scarce, the shard says what it refused.
     pub(crate) is_exact: bool,
+}
+
+/// What a line had no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// Messages, new or old.
+    pub(crate) messages: usize,
+    /// Replies, which wait all the same.
+    pub(crate) replies: usize,
 }
 
 /// The backlog of one connection.
@@ -170,7 +194,7 @@ impl Line {
 
     /// Messages that wait, one that is half taken included.
     pub(crate) fn messages(&self) -> usize {
-        self.queue.iter().filter(|frame| frame.kind == Kind::Message).count()
+        self.queue.iter().filter(|frame| frame.kind.is_message()).count()
     }
 
     /// Every frame that waits.
@@ -178,14 +202,32 @@ impl Line {
         self.queue.iter().chain(&self.pong)
     }
 
-    /// Appends a frame unless it is refused.
-    pub(crate) fn push(&mut self, frame: Frame, bounds: Bounds) -> bool {
-        let is_full = self.bytes(false) > bounds.bytes_max || self.messages() >= bounds.messages_max;
-        if bounds.is_exact && frame.kind == Kind::Message && is_full {
-            return false;
+    fn is_full(&self, bounds: Bounds) -> bool {
+        self.bytes(false) > bounds.bytes_max || self.messages() >= bounds.messages_max
+    }
+
+    /// Appends frames unless they are refused.
+    pub(crate) fn push(&mut self, frames: impl IntoIterator<Item = Frame>, bounds: Bounds) -> Refused {
+        let mut refused = Refused::default();
+        for frame in frames {
+            if bounds.is_exact && frame.kind.is_message() {
+                let begun = usize::from(self.written > 0);
+                let is_old = |(index, frame): (usize, &Frame)| index >= begun && frame.kind == Kind::Message;
+                while bounds.drops_oldest && self.is_full(bounds) {
+                    let Some(oldest) = self.queue.iter().enumerate().position(is_old) else { break };
+                    self.queue.remove(oldest);
+                    refused.messages += 1;
+                }
+                let is_full = self.is_full(bounds);
+                refused.replies += usize::from(is_full && frame.kind == Kind::Reply);
+                if is_full && frame.kind == Kind::Message {
+                    refused.messages += 1;
+                    continue;
+                }
+            }
+            self.queue.push_back(frame);
         }
-        self.queue.push_back(frame);
-        true
+        refused
     }
 
     /// Takes note of a pong; returns whether an earlier one is given up for it.
@@ -194,7 +236,7 @@ impl Line {
     }
 
     /// The socket took `took` bytes of the frames of a whole turn, with nothing before them: the rest waits.
-    /// Begun frames go to `wire`. Returns how many were refused.
+    /// Begun frames go to `wire`. Returns what was refused.
     pub(crate) fn take_burst(
         &mut self,
         mut frames: Vec<Frame>,
@@ -202,7 +244,7 @@ impl Line {
         offered: &[u8],
         bounds: Bounds,
         wire: &mut VecDeque<Frame>,
-    ) -> usize {
+    ) -> Refused {
         let mut at = 0;
         for frame in &mut frames {
             frame.settle(&offered[at.min(offered.len())..]);
@@ -223,7 +265,7 @@ impl Line {
                 frame.either = vec![plain.clone()];
             }
         }
-        rest.into_iter().filter_map(|frame| (!self.push(frame, bounds)).then_some(())).count()
+        self.push(rest, bounds)
     }
 
     /// The socket took `took` of the `offered` bytes. Begun frames go to `wire`. Returns how many messages
@@ -271,7 +313,7 @@ impl Line {
 
     /// Whether the frame that was begun is a message.
     pub(crate) fn is_in_message(&self) -> bool {
-        self.written > 0 && self.queue.front().is_some_and(|frame| frame.kind == Kind::Message)
+        self.written > 0 && self.queue.front().is_some_and(|frame| frame.kind.is_message())
     }
 
     /// Everything that waits is lost; returns how many messages.

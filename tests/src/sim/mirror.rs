@@ -16,6 +16,8 @@ pub(crate) struct Mirror {
     users: BTreeMap<(usize, UserId), BTreeSet<usize>>,
     /// Mount and shard.
     deflating: BTreeSet<(usize, usize)>,
+    /// Mount, room and shard of each listening that is not settled.
+    listening: Vec<(usize, String, usize)>,
 }
 
 impl Mirror {
@@ -40,6 +42,16 @@ impl Mirror {
         if shards.is_empty() {
             self.rooms.remove(&key);
         }
+    }
+
+    pub(crate) fn listen(&mut self, mount: usize, room: &str, shard: usize) {
+        self.listening.push((mount, room.to_owned(), shard));
+    }
+
+    pub(crate) fn unlisten(&mut self, mount: usize, room: &str, shard: usize) {
+        let is_it = |at: &(usize, String, usize)| (at.0, &*at.1, at.2) == (mount, room, shard);
+        let found = self.listening.iter().position(is_it);
+        self.listening.swap_remove(found.unwrap_or_else(|| panic!("nobody listens to {room}")));
     }
 
     pub(crate) fn user_up(&mut self, mount: usize, user: UserId, shard: usize) {
@@ -111,6 +123,11 @@ impl Mirror {
         let expected = conns().filter_map(|conn| Some((conn.mount, conn.user.clone()?))).collect();
         assert_eq!(users, expected, "users of shard {shard}");
 
+        let here = self.listening.iter().filter(|at| at.2 == shard);
+        let mut listening: Vec<_> = here.map(|(mount, room, _)| (*mount, room.clone())).collect();
+        listening.sort_unstable();
+        assert_eq!(listening, model.listens_on(shard), "what is asked of Redis for shard {shard}");
+
         let deflating: BTreeSet<_> = self.deflating.iter().copied().filter(|at| at.1 == shard).collect();
         let open = conns().filter(|conn| conn.phase == Phase::Open && conn.takes_deflated());
         let expected = open.map(|conn| (conn.mount, shard)).collect();
@@ -149,6 +166,10 @@ impl Mirror {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.deflating.is_empty() && self.clients.is_empty() && self.rooms.is_empty() && self.users.is_empty()
+        self.listening.is_empty()
+            && self.deflating.is_empty()
+            && self.clients.is_empty()
+            && self.rooms.is_empty()
+            && self.users.is_empty()
     }
 }

@@ -7,19 +7,20 @@
 mod clock;
 mod flush;
 mod ignis;
+mod topic;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shardcast_shard::{ConnId, Dialect, Forms, HangUp, Now, ShardConfig};
+use shardcast_shard::{ConnId, Dialect, Forms, HangUp, Now, ShardConfig, SlowConsumer};
 use shardcast_wire::close::CloseCode;
 use shardcast_wire::ignis::{BROADCAST_ROOM, Cipher, ClientId, UserId};
 
 use super::bytes::{inflated_frame, opcode, server_frame};
-use super::line::{Bounds, Frame, Kind, Line};
-use super::speech::{Said, frame_of};
+use super::line::{Bounds, Frame, Line};
+use super::speech::{Said, frame_of, session_of};
 
 /// Publications are padded with the same character: from this length on, they get smaller.
 const COMPRESSIBLE_LEN: usize = 150;
@@ -56,6 +57,8 @@ pub(crate) enum Question {
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
     pub(crate) questions: VecDeque<Question>,
+    /// Channels it must want to listen to.
+    pub(crate) listens: VecDeque<String>,
     pub(crate) fin: bool,
     pub(crate) drop: bool,
     /// What the application gets must begin with this.
@@ -87,6 +90,8 @@ pub(crate) struct Conn {
     peer_done: bool,
     /// It agreed on permessage-deflate.
     pub(crate) deflates: bool,
+    /// What it is to the topic dialect.
+    pub(crate) topic: topic::Topic,
     /// Its key, if it is encrypted.
     pub(crate) cipher: Option<Rc<Cipher>>,
     /// Accepted in this turn, not offered yet.
@@ -178,6 +183,7 @@ impl Model {
     pub(crate) fn accept(&mut self, shard: usize, id: ConnId, client_id: ClientId, now: Now) -> usize {
         let index = self.conns.len();
         assert!(self.by_id.insert((shard, id), index).is_none(), "{id:?} was used before");
+        let topic = topic::Topic::new(session_of(&client_id));
         self.conns.push(Conn {
             shard,
             id,
@@ -199,6 +205,7 @@ impl Model {
             ping_out: false,
             peer_done: false,
             deflates: false,
+            topic,
             cipher: None,
             turn: Vec::new(),
             line: Line::default(),
@@ -231,6 +238,7 @@ impl Model {
                 self.upgrade(conn, *mount, now);
                 self.conns[conn].deflates = *deflates;
                 self.conns[conn].turn.push(Frame::switching(accept.clone(), *deflates));
+                return self.greet(conn, now);
             }
             (Phase::Head, Said::Refused(status)) => {
                 self.close_with(conn, Frame::http(*status, None), now);
@@ -246,6 +254,7 @@ impl Model {
             (Phase::Open, Said::Echo(frame)) => {
                 self.conns[conn].turn.push(Frame::message(frame.clone()));
             }
+            (Phase::Open, Said::Topic(said)) => return self.hear_topic(conn, said, now),
             (Phase::Open, said) => return self.hear_ignis(conn, said, now),
             (Phase::Closing | Phase::Lingering | Phase::Gone, _) => {}
             (Phase::Head, said) => panic!("{said:?} before an upgrade"),
@@ -276,6 +285,9 @@ impl Model {
         let Publication { mount, audience, excluded, frame, deflated, .. } = publication;
         let excludes = matches!(audience, Audience::Broadcast | Audience::Room(..));
         let mut receivers = 0;
+        if self.config.mounts[*mount].is_topic() && matches!(audience, Audience::Broadcast) {
+            return 0;
+        }
         for (index, conn) in self.conns.iter_mut().enumerate() {
             let is_client = conn.shard == shard && conn.mount == *mount && conn.auth == Auth::Done;
             let is_excluded = excludes && excluded.contains(&index);
@@ -322,7 +334,8 @@ impl Model {
     }
 
     pub(crate) fn close(&mut self, conn: usize, code: &CloseCode, now: Now) {
-        self.close_with(conn, Frame::control(frame_of(code)), now);
+        let last = self.farewell(conn, code).unwrap_or_else(|| frame_of(code));
+        self.close_with(conn, Frame::control(last), now);
     }
 
     /// Nothing follows `last`.
@@ -344,7 +357,7 @@ impl Model {
         self.forget(conn);
         let conn = &mut self.conns[conn];
         conn.phase = Phase::Gone;
-        let unsent = conn.turn.drain(..).filter(|frame| frame.kind == Kind::Message).count();
+        let unsent = conn.turn.drain(..).filter(|frame| frame.kind.is_message()).count();
         // A frame cut in two is never heard, and what the client is owed beyond it is lost.
         let is_cut = conn.line.written > 0;
         if is_cut {
@@ -360,10 +373,9 @@ impl Model {
         if conn.phase == Phase::Open && tells {
             conn.owed.questions.push_back(Question::Disconnected(conn.user.clone()));
         }
-        conn.auth = Auth::None;
-        conn.user = None;
-        conn.in_own_room = false;
-        conn.rooms.clear();
+        conn.topic.requests.clear();
+        conn.topic.is_asking = false;
+        conn.log_out();
     }
 
     fn settings(&self, conn: usize) -> Option<&shardcast_shard::IgnisSettings> {
@@ -378,6 +390,7 @@ impl Model {
         Bounds {
             bytes_max: mount.outbox_bytes_max,
             messages_max: mount.outbox_messages_max as usize,
+            drops_oldest: mount.slow_consumer == SlowConsumer::DropOldest,
             is_exact: !self.memory_scarce,
         }
     }
@@ -394,6 +407,14 @@ impl Model {
 }
 
 impl Conn {
+    fn log_out(&mut self) {
+        self.auth = Auth::None;
+        self.user = None;
+        self.topic.tenant = None;
+        self.in_own_room = false;
+        self.rooms.clear();
+    }
+
     fn listens(&self, index: usize, audience: &Audience) -> bool {
         match audience {
             Audience::Broadcast => self.rooms.iter().any(|room| room == BROADCAST_ROOM),
@@ -412,9 +433,10 @@ impl Conn {
     }
 
     /// The rooms an operator sees.
-    pub(crate) fn shown_rooms(&self) -> Vec<String> {
+    pub(crate) fn shown_rooms(&self, is_topic: bool) -> Vec<String> {
         let own = self.in_own_room.then(|| self.name.clone());
-        let joined = self.rooms.iter().filter(|room| self.broadcast_listed || *room != BROADCAST_ROOM);
+        let shows_broadcast = self.broadcast_listed || is_topic;
+        let joined = self.rooms.iter().filter(|room| shows_broadcast || *room != BROADCAST_ROOM);
         own.into_iter().chain(joined.cloned()).collect()
     }
 }

@@ -8,8 +8,11 @@ use shardcast::compression::Compression;
 use shardcast_shard::address::Addresses;
 use shardcast_shard::rates::{Rate, RateLimits, Rates};
 use shardcast_shard::sealing::SEALED_BYTES_PER_TURN;
-use shardcast_shard::{Dialect, Encryption, IgnisSettings, Mount, ShardConfig, SlowConsumer};
+use shardcast_shard::{
+    CloseCodes, Dialect, Encryption, IgnisSettings, Mount, ShardConfig, SlowConsumer, TopicSettings,
+};
 use shardcast_wire::origin::Origins;
+use shardcast_wire::topic::ChannelPrefix;
 use shardcast_wire::{http, message};
 
 use super::rng::Rng;
@@ -187,6 +190,7 @@ impl fmt::Display for Scenario {
 fn shard_config(rng: &mut Rng, memory_scarce: bool, input_scarce: bool) -> ShardConfig {
     let main = ignis(rng, &["ws-default", "ws-notification"]);
     let other = ignis(rng, &["ws-default"]);
+    let topics = topic(rng);
     ShardConfig {
         conns_max: rng.pick(&[3, 1_000, 1_000, 1_000, 1_000]),
         handshakes_max: 1_000,
@@ -206,6 +210,7 @@ fn shard_config(rng: &mut Rng, memory_scarce: bool, input_scarce: bool) -> Shard
             mount(rng, "/ws", Dialect::Ignis(main)),
             mount(rng, "/other", Dialect::Ignis(other)),
             mount(rng, "/echo", Dialect::Echo),
+            mount(rng, "/topics", Dialect::Topic(topics)),
         ],
     }
 }
@@ -228,11 +233,30 @@ fn mount(rng: &mut Rng, path: &str, dialect: Dialect) -> Mount {
         outbox_messages_max: rng.pick(&[1, 4, 30, 100_000, 100_000]),
         slow_consumer: rng.pick(&[
             SlowConsumer::DropNewest,
-            SlowConsumer::DropNewest,
+            SlowConsumer::DropOldest,
             SlowConsumer::Disconnect,
         ]),
         idle_timeout_ms: rng.pick(&[0, 10_000, 16_000, 60_000, 60_000]),
         send_pings: rng.chance(75),
+    }
+}
+
+/// The longest name of a topic, bytes.
+pub(crate) const TOPIC_BYTES_MAX: usize = 60;
+
+fn topic(rng: &mut Rng) -> TopicSettings {
+    let prefix = rng.pick(&["", "", "p:", "t:{tenant}:"]);
+    let reserved: &[&str] = rng.pick(&[&["ws:"][..], &[], &["t:acme:q", "a"]]);
+    TopicSettings {
+        auth_timeout_ms: rng.pick(&[2_000, 30_000, 30_000]),
+        ping_interval_ms: rng.pick(&[3_000, 30_000]),
+        starts_authenticated: rng.chance(30),
+        auth_failures_max: rng.pick(&[0, 2, 5]),
+        topic_bytes_max: TOPIC_BYTES_MAX,
+        reserved_prefixes: reserved.iter().map(|&prefix| Arc::from(prefix)).collect(),
+        prefix: ChannelPrefix::parse(prefix).expect("a prefix"),
+        requests_waiting_max: rng.pick(&[1, 4, 64]),
+        close_codes: rng.pick(&[CloseCodes::Compat, CloseCodes::Explicit]),
     }
 }
 

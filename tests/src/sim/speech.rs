@@ -5,8 +5,11 @@
 
 use std::collections::VecDeque;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use shardcast_shard::{Dialect, Mount};
 use shardcast_wire::close::{self, CloseCode};
+use shardcast_wire::ignis::ClientId;
 use tungstenite::handshake::derive_accept_key;
 
 use super::bytes::{
@@ -14,6 +17,9 @@ use super::bytes::{
 };
 use super::rng::Rng;
 use crate::deflate::deflated;
+
+/// Topics that everybody knows.
+pub(crate) const TOPICS: [&str; 5] = ["a", "b", "é", "q\"x", "c:d*"];
 
 /// What the bytes up to some point mean.
 #[derive(Clone, Debug)]
@@ -36,6 +42,8 @@ pub(crate) enum Said {
     Join(Vec<String>),
     Leave(Vec<String>),
     Other(String),
+    /// A message on a topic mount.
+    Topic(TopicSaid),
     /// A message on an echo mount, as the frame it comes back in.
     Echo(Vec<u8>),
     /// The payload.
@@ -44,6 +52,28 @@ pub(crate) enum Said {
     /// The close frame that answers it.
     Close(Vec<u8>),
     Violation(&'static CloseCode),
+}
+
+/// What a client of the topic dialect asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TopicAction {
+    Authorize,
+    Subscribe,
+    Unsubscribe,
+}
+
+/// What it says.
+#[derive(Clone, Debug)]
+pub(crate) enum TopicSaid {
+    /// With a token or a topic.
+    Request(TopicAction, String),
+    /// Nothing that is a request.
+    NoRequest(&'static CloseCode),
+}
+
+/// The session that a client of the topic dialect is told.
+pub(crate) fn session_of(client_id: &ClientId) -> String {
+    URL_SAFE_NO_PAD.encode(client_id.as_bytes())
 }
 
 /// A meaning and the end of the bytes that carry it.
@@ -81,6 +111,9 @@ pub(crate) struct Speaker {
     /// Whose language it speaks, once it said where it wants to go.
     mount: Option<usize>,
     is_echo: bool,
+    is_topic: bool,
+    /// What it must say in each request of the topic dialect.
+    pub(crate) session: String,
     /// Whether it may send compressed messages.
     deflates: bool,
 }
@@ -90,6 +123,7 @@ impl Speaker {
     pub(crate) fn ask_for_upgrade(&mut self, rng: &mut Rng, mount: usize, config: &Mount) {
         let path = &config.path;
         (self.mount, self.is_echo) = (Some(mount), matches!(config.dialect, Dialect::Echo));
+        self.is_topic = config.is_topic();
         let (offer, is_good) = rng.pick(&[
             ("", false),
             ("Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n", false),
@@ -130,6 +164,10 @@ impl Speaker {
     }
 
     pub(crate) fn authenticate(&mut self, rng: &mut Rng) {
+        if self.is_topic {
+            let token = rng.pick(&["a.b.c", "to\"ken", "é"]);
+            return self.request(rng, TopicAction::Authorize, token);
+        }
         let (data, text) = match rng.below(4) {
             0 => ("{}".to_owned(), r#"{"event":"authenticate"}"#.to_owned()),
             1 => ("{}".to_owned(), r#"{"event":"authenticate","data":null}"#.to_owned()),
@@ -147,6 +185,7 @@ impl Speaker {
     pub(crate) fn speak(&mut self, rng: &mut Rng, vocabulary: &Vocabulary<'_>) {
         match rng.weighted(&[60, vocabulary.pings, 4, 3, 10]) {
             0 if self.is_echo => self.speak_echo(rng),
+            0 if self.is_topic => self.speak_topic(rng, vocabulary),
             0 => self.speak_ignis(rng, vocabulary),
             1 => self.ping(rng),
             2 => {
@@ -209,6 +248,62 @@ impl Speaker {
         self.message(rng, opcode, text.as_bytes(), said);
     }
 
+    fn speak_topic(&mut self, rng: &mut Rng, vocabulary: &Vocabulary<'_>) {
+        if vocabulary.is_fickle && rng.chance(80) {
+            let action = rng.pick(&[TopicAction::Subscribe, TopicAction::Unsubscribe]);
+            return self.request(rng, action, TOPICS[0]);
+        }
+        let known = vocabulary.rooms[rng.below(vocabulary.rooms.len())].clone();
+        let topic = match rng.weighted(&[80, 10, 4, 2]) {
+            0 => rng.pick(&TOPICS).to_owned(),
+            1 => known,
+            2 => "ws:internal:broadcast".to_owned(),
+            _ if rng.chance(50) => "x\ny".to_owned(),
+            _ => "r".repeat(61),
+        };
+        match rng.weighted(&[10, 50, 30, 2]) {
+            0 => self.authenticate(rng),
+            1 => self.request(rng, TopicAction::Subscribe, &topic),
+            2 => self.request(rng, TopicAction::Unsubscribe, &topic),
+            _ => self.no_request(rng),
+        }
+    }
+
+    fn no_request(&mut self, rng: &mut Rng) {
+        let mine = &self.session;
+        let (text, code) = match rng.below(5) {
+            0 => ("{\"action\"".to_owned(), &close::INVALID_JSON),
+            1 => ("[7]".to_owned(), &close::REQUEST_MALFORMED),
+            2 => (format!(r#"{{"action":"subscribe","session":"{mine}"}}"#), &close::REQUEST_MALFORMED),
+            3 => {
+                let text = r#"{"action":"subscribe","session":"MTI3LjAuMC4x","context":"a"}"#;
+                (text.to_owned(), &close::SESSION_MISMATCH)
+            }
+            _ => {
+                let text = format!(r#"{{"action":"publish","session":"{mine}","context":"a"}}"#);
+                (text, &close::UNKNOWN_ACTION)
+            }
+        };
+        self.message(rng, opcode::TEXT, text.as_bytes(), Said::Topic(TopicSaid::NoRequest(code)));
+    }
+
+    fn request(&mut self, rng: &mut Rng, action: TopicAction, context: &str) {
+        let text = self.request_text(action, context);
+        let opcode = if rng.chance(10) { opcode::BINARY } else { opcode::TEXT };
+        let said = TopicSaid::Request(action, context.to_owned());
+        self.message(rng, opcode, text.as_bytes(), Said::Topic(said));
+    }
+
+    fn request_text(&self, action: TopicAction, context: &str) -> String {
+        let action = match action {
+            TopicAction::Authorize => "authorization",
+            TopicAction::Subscribe => "subscribe",
+            TopicAction::Unsubscribe => "unsubscribe",
+        };
+        let context = context.replace('"', "\\\"").replace('\n', "\\n");
+        format!(r#"{{"action":"{action}","session":"{}","context":"{context}"}}"#, self.session)
+    }
+
     fn ping(&mut self, rng: &mut Rng) {
         let payload = self.ping_payload(rng);
         self.frame(rng, FIN | opcode::PING, &payload);
@@ -238,6 +333,10 @@ impl Speaker {
         let (payload, said) = if self.is_echo {
             let payload = b"echo in pieces".to_vec();
             (payload.clone(), Said::Echo(server_frame(opcode::TEXT, &payload)))
+        } else if self.is_topic {
+            let text = self.request_text(TopicAction::Subscribe, "é");
+            let said = TopicSaid::Request(TopicAction::Subscribe, "é".to_owned());
+            (text.into_bytes(), Said::Topic(said))
         } else {
             let text = r#"{"event":"join","data":{"rooms":["é","a"]}}"#;
             (text.as_bytes().to_vec(), Said::Join(vec!["é".to_owned(), "a".to_owned()]))

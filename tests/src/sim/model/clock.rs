@@ -12,6 +12,7 @@ use super::{Auth, Conn, Model, Phase};
 pub(crate) enum Due {
     Handshake,
     Auth,
+    Answer,
     Heartbeat,
     Expiry,
     Ping,
@@ -41,6 +42,9 @@ impl Model {
             }
             Phase::Gone => Vec::new(),
             Phase::Open => {
+                if let Dialect::Topic(settings) = &mount.dialect {
+                    return conn.topic_deadlines(settings, mount.idle_timeout_ms);
+                }
                 let mut deadlines = idle(conn, mount);
                 if let Dialect::Ignis(settings) = &mount.dialect {
                     deadlines.push(match conn.auth {
@@ -61,11 +65,14 @@ impl Model {
     }
 
     /// The shard closed a connection when its clock moved: is there a reason?
-    pub(crate) fn close_as_due(&mut self, index: usize, is_draining: bool, now: Now) {
+    pub(crate) fn close_as_due(&mut self, index: usize, is_draining: bool, is_drained: bool, now: Now) {
         if self.conns[index].phase == Phase::Head {
             assert!(self.is_due(index, Due::Handshake, now), "connection {index} is closed and not due");
             self.close_with(index, Frame::http(408, None), now);
             return;
+        }
+        if self.topics(index).is_some() {
+            return self.close_topic_as_due(index, is_drained, now);
         }
         let reasons = [
             (self.is_due(index, Due::Auth, now), &close::AUTHENTICATION_TIMEOUT),
@@ -90,13 +97,18 @@ impl Model {
     /// The shard pinged a connection when its clock moved: is there a reason?
     pub(crate) fn ping_as_due(&mut self, index: usize, now: Now) {
         assert!(self.is_due(index, Due::Ping, now), "connection {index} is pinged and not due");
+        let settings = self.topics(index);
         let conn = &mut self.conns[index];
         conn.turn.push(Frame::control(&[0x89, 0][..]));
+        if let Some(settings) = settings {
+            conn.topic.keep_beat(settings.ping_interval_ms, now);
+            return;
+        }
         conn.traffic_ms = now.ms;
         conn.ping_out = true;
     }
 
-    fn is_due(&self, index: usize, due: Due, now: Now) -> bool {
+    pub(super) fn is_due(&self, index: usize, due: Due, now: Now) -> bool {
         self.deadlines(index).iter().any(|&(at_ms, what)| what == due && at_ms <= now.ms)
     }
 }

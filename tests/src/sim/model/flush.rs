@@ -2,7 +2,7 @@
 
 use shardcast_shard::{Now, SlowConsumer};
 
-use super::super::line::{Bounds, Frame, Kind, offered_count};
+use super::super::line::{Bounds, Frame, Kind, Refused, offered_count};
 use super::{Conn, Model, Phase};
 
 /// What the entry of an outbox costs beside its burst, at most.
@@ -19,8 +19,7 @@ impl Model {
             }
             let frames = self.stamped_turn(index, None);
             let bounds = self.bounds(index);
-            let line = &mut self.conns[index].line;
-            let refused = frames.into_iter().filter_map(|f| (!line.push(f, bounds)).then_some(())).count();
+            let refused = self.conns[index].line.push(frames, bounds);
             self.refuse(index, refused);
         }
     }
@@ -33,26 +32,30 @@ impl Model {
         } else {
             Vec::new()
         };
+        let is_topic = self.topics(index).is_some();
         let conn = &mut self.conns[index];
         let (heard, was_in_message) = (conn.wire.len(), conn.line.is_in_message());
         let refused = if frames.is_empty() {
             assert!(took == 0 || !conn.line.is_empty(), "connection {index} is sent bytes nobody queued");
-            conn.line.take(took, offered, bounds.is_exact, &mut conn.wire)
+            let messages = conn.line.take(took, offered, bounds.is_exact, &mut conn.wire);
+            Refused { messages, replies: 0 }
         } else {
             conn.line.take_burst(frames, took, offered, bounds, &mut conn.wire)
         };
-        let is_message = was_in_message || conn.wire.range(heard..).any(|f| f.kind == Kind::Message);
-        if took > 0 && is_message {
+        let is_message = was_in_message || conn.wire.range(heard..).any(|f| f.kind.is_message());
+        if took > 0 && is_message && !is_topic {
             conn.traffic_ms = now.ms;
             conn.ping_out = false;
         }
         // What is encrypted comes in several writes; once the socket is full, the rest is backlog.
-        let refused = refused + if took < offered.len() { conn.queue_turn(bounds) } else { 0 };
+        let later = if took < offered.len() { conn.queue_turn(bounds) } else { Refused::default() };
+        let refused =
+            Refused { messages: refused.messages + later.messages, replies: refused.replies + later.replies };
         let is_done = conn.line.is_empty() && conn.turn.is_empty();
         if bounds.is_exact {
             self.refuse(index, refused);
         } else {
-            self.tallies[self.conns[index].shard].dropped_full += refused;
+            self.tallies[self.conns[index].shard].dropped_full += refused.messages;
         }
         if self.conns[index].phase == Phase::Closing && is_done {
             self.finish_closing(index, now);
@@ -118,7 +121,9 @@ impl Model {
             Some((_, offered)) => offered.len(),
             None => frames.iter().map(Frame::len).sum(),
         };
-        if write.is_some_and(|(took, _)| took > 0) || frames.iter().any(|frame| frame.kind == Kind::Control) {
+        if write.is_some_and(|(took, _)| took > 0)
+            || frames.iter().any(|frame| matches!(frame.kind, Kind::Control | Kind::Reply))
+        {
             for frame in &mut frames {
                 frame.forced = Some((self.turns, burst_len));
             }
@@ -126,14 +131,12 @@ impl Model {
         frames
     }
 
-    fn refuse(&mut self, index: usize, refused: usize) {
-        if refused == 0 {
-            return;
-        }
+    fn refuse(&mut self, index: usize, refused: Refused) {
         let conn = &self.conns[index];
         let tally = &mut self.tallies[conn.shard];
-        tally.dropped_full += refused;
-        if self.config.mounts[conn.mount].slow_consumer == SlowConsumer::Disconnect {
+        tally.dropped_full += refused.messages;
+        let disconnects = self.config.mounts[conn.mount].slow_consumer == SlowConsumer::Disconnect;
+        if (refused.messages > 0 && disconnects) || refused.replies > 0 {
             tally.slow_disconnected += 1;
             self.drop_conn(index);
         }
@@ -152,9 +155,9 @@ impl Model {
 }
 
 impl Conn {
-    /// What is left of a turn waits behind the backlog. Returns how many messages are refused.
-    fn queue_turn(&mut self, bounds: Bounds) -> usize {
+    /// What is left of a turn waits behind the backlog. Returns what is refused.
+    fn queue_turn(&mut self, bounds: Bounds) -> Refused {
         let frames = std::mem::take(&mut self.turn);
-        frames.into_iter().filter_map(|frame| (!self.line.push(frame, bounds)).then_some(())).count()
+        self.line.push(frames, bounds)
     }
 }

@@ -50,6 +50,9 @@ impl Model {
         | Verdict::Listening { conn: id, .. }
         | Verdict::ConnectedFailed { conn: id }) = verdict;
         let conn = self.find(shard, *id);
+        if self.topics(conn).is_some() {
+            return self.topic_verdict(conn, verdict, now);
+        }
         match verdict {
             Verdict::Auth { outcome, .. } => {
                 self.conns[conn].asks = self.conns[conn].asks.saturating_sub(1);
@@ -69,7 +72,7 @@ impl Model {
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
                 }
             }
-            Verdict::Listening { .. } => panic!("no mount of a simulation speaks topic"),
+            Verdict::Listening { .. } => panic!("connection {conn} does not speak topic"),
             Verdict::Rooms { rooms, .. } => {
                 self.conns[conn].asks = self.conns[conn].asks.saturating_sub(1);
                 if self.conns[conn].auth == Auth::Done {

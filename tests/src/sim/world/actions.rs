@@ -12,7 +12,7 @@ use super::super::fault::Fault;
 use super::super::model::{Audience, Auth, Phase, Publication};
 use super::super::peer::Peer;
 use super::super::scenario::Action;
-use super::super::speech::Vocabulary;
+use super::super::speech::{Vocabulary, session_of};
 use super::{NAMES, World};
 
 impl World<'_> {
@@ -65,7 +65,7 @@ impl World<'_> {
             return;
         }
         let shard = self.any_shard();
-        let mount = self.rng.pick(&[0, 0, 0, 0, 0, 1, 1, 2]);
+        let mount = self.rng.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 3, 3, 3, 3]);
         let Some(peer) = self.accept(shard) else { return };
         if self.rng.chance(1) {
             // The driver found no socket for it.
@@ -91,7 +91,9 @@ impl World<'_> {
         let client_id = ClientId::from_random(entropy);
         let conn = self.model.accept(shard, id, client_id, self.now);
         let (least, most) = self.scenario.kernel_bytes;
-        self.peers.push(Peer::new(self.rng.within(least..=most) as usize));
+        let mut peer = Peer::new(self.rng.within(least..=most) as usize);
+        peer.speaker.session = session_of(&client_id);
+        self.peers.push(peer);
         if self.rng.chance(30) {
             self.rooms.push(client_id.to_string());
         }
@@ -166,9 +168,12 @@ impl World<'_> {
 
     /// Publishes through the real router and directory.
     pub(super) fn publish(&mut self) {
-        let mount = self.rng.pick(&[0, 0, 0, 1]);
+        let mount = self.rng.pick(&[0, 0, 0, 1, 3, 3]);
         let clients: Vec<ClientId> = self.model.conns.iter().map(|conn| conn.client_id).collect();
-        let audience = self.choose_audience(&clients);
+        let audience = match self.any_channel() {
+            Some(channel) if mount == 3 && self.rng.chance(80) => Audience::Room(channel, None),
+            _ => self.choose_audience(&clients),
+        };
         let mut exclude = Vec::new();
         if self.rng.chance(30) {
             for _ in 0..self.rng.below(4) {
@@ -203,6 +208,13 @@ impl World<'_> {
     pub(super) fn any_room(&mut self) -> String {
         let known = if self.rng.chance(80) { NAMES.len() } else { self.rooms.len() };
         self.rooms[self.rng.below(known)].clone()
+    }
+
+    /// One that has members.
+    fn any_channel(&mut self) -> Option<String> {
+        let channels = self.model.conns.iter().filter(|conn| conn.mount == 3).flat_map(|conn| &conn.rooms);
+        let channels: Vec<_> = channels.collect();
+        (!channels.is_empty()).then(|| channels[self.rng.below(channels.len())].clone())
     }
 
     pub(super) fn any_user(&mut self) -> Option<UserId> {
@@ -278,7 +290,7 @@ impl World<'_> {
         let shard = self.any_shard();
         let conns: Vec<_> = self.model.on_shard(shard).collect();
         let query = if conns.is_empty() || self.rng.chance(30) {
-            Query::Rooms { mount: MountId(self.rng.below(2) as u8), count_max: usize::MAX }
+            Query::Rooms { mount: MountId(self.rng.pick(&[0, 1, 3])), count_max: usize::MAX }
         } else {
             Query::Client(self.model.conns[self.rng.pick(&conns)].id)
         };

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use shardcast_shard::Question as Asked;
 use shardcast_shard::event::{AuthOutcome, RefusalReason};
-use shardcast_shard::{Ask, ClientRef, ClientView, ConnId, Effect, Identity, MountId, ShardId, Verdict};
+use shardcast_shard::{
+    Ask, ClientRef, ClientView, ConnId, Effect, Identity, Listening, MountId, ShardId, Verdict,
+};
 use shardcast_wire::ignis::encryption::{Agreement, Entropy, HKDF_INFO, agree};
 use shardcast_wire::ignis::{BROADCAST_ROOM, ClientId};
 
@@ -52,8 +54,16 @@ impl World<'_> {
                 self.mirror.user_down(usize::from(mount.0), user.clone(), shard);
                 self.directory.user_down(mount, &user, id);
             }
-            said @ (Effect::Listen { .. } | Effect::Unlisten(..)) => {
-                panic!("no mount speaks topic: {said:?}")
+            Effect::Listen { conn, mount, room } => {
+                self.mirror.listen(usize::from(mount.0), &room, shard);
+                self.listen(shard, conn, room);
+            }
+            Effect::Unlisten(mount, room) => {
+                if self.may_fail(Fault::ForgetUnlisten) {
+                    self.totals.fault_done = true;
+                    return;
+                }
+                self.mirror.unlisten(usize::from(mount.0), &room, shard);
             }
             Effect::RoomUp(mount, room) => {
                 self.mirror.room_up(usize::from(mount.0), &room, shard);
@@ -112,7 +122,8 @@ impl World<'_> {
     pub(super) fn expect_slow(&mut self, conn: usize) {
         use shardcast_shard::SlowConsumer::Disconnect;
         let mount = &self.scenario.config.mounts[self.model.conns[conn].mount];
-        assert_eq!(mount.slow_consumer, Disconnect, "connection {conn} is dropped for nothing");
+        let may_be_slow = mount.slow_consumer == Disconnect || mount.is_topic();
+        assert!(may_be_slow, "connection {conn} is dropped for nothing");
         assert!(!self.model.conns[conn].line.is_empty(), "connection {conn} is dropped and was not slow");
         self.model.drop_conn(conn);
     }
@@ -135,11 +146,25 @@ impl World<'_> {
         );
         assert_eq!(Some(question), model.owed.questions.pop_front(), "the question of connection {index}");
         let verdict = match ask.question {
-            Asked::Authenticate { .. } => Verdict::Auth { conn, outcome: self.authenticate() },
+            Asked::Authenticate { .. } => Verdict::Auth { conn, outcome: self.authenticate(index) },
             Asked::ValidateRooms { rooms } => Verdict::Rooms { conn, rooms: self.grant(client_id, rooms) },
             Asked::Connected if self.rng.chance(4) => Verdict::ConnectedFailed { conn },
             Asked::Connected | Asked::Message { .. } | Asked::Disconnected => return,
         };
+        self.answer_some_time(shard, verdict);
+    }
+
+    /// Redis is asked for a channel, which is answered like a question to the hooks.
+    fn listen(&mut self, shard: usize, conn: ConnId, room: Arc<str>) {
+        let index = self.model.find(shard, conn);
+        let expected = self.model.conns[index].owed.listens.pop_front();
+        assert_eq!(Some(&*room), expected.as_deref(), "what connection {index} wants to listen to");
+        let outcomes = [Listening::Confirmed, Listening::LocalOnly, Listening::Refused];
+        let outcome = outcomes[self.rng.weighted(&[70, 20, 10])];
+        self.answer_some_time(shard, Verdict::Listening { conn, room, outcome });
+    }
+
+    fn answer_some_time(&mut self, shard: usize, verdict: Verdict) {
         if self.rng.chance(self.scenario.hooks.at_once) {
             self.answer(shard, verdict);
         } else if !self.rng.chance(self.scenario.hooks.never) {
@@ -150,7 +175,8 @@ impl World<'_> {
         }
     }
 
-    fn authenticate(&mut self) -> AuthOutcome {
+    fn authenticate(&mut self, index: usize) -> AuthOutcome {
+        let is_topic = self.model.topics(index).is_some();
         let hooks = &self.scenario.hooks;
         match self.rng.weighted(&[100 - hooks.refused - hooks.failed, hooks.refused, hooks.failed]) {
             0 => {
@@ -160,8 +186,10 @@ impl World<'_> {
                     let offset_ms = self.rng.pick(&[0, 2_000, 20_000, 200_000, 86_400_000]);
                     self.now.unix_ms.saturating_sub(1_000) + offset_ms
                 });
-                let identity = Identity { user, expires_unix_ms, ..Identity::default() };
-                if self.rng.chance(self.scenario.encrypted) {
+                let tenant = if is_topic { self.rng.pick(&[None, Some("acme"), Some("b")]) } else { None };
+                let tenant = tenant.map(Arc::from);
+                let identity = Identity { user, expires_unix_ms, tenant, ..Identity::default() };
+                if !is_topic && self.rng.chance(self.scenario.encrypted) {
                     AuthOutcome::Encrypted(identity, Box::new(self.agreement()))
                 } else {
                     AuthOutcome::Accepted(identity)
@@ -204,7 +232,7 @@ impl World<'_> {
         (conn.auth == Auth::Done).then(|| ClientView {
             id: conn.client_id,
             user: conn.user.clone(),
-            rooms: conn.shown_rooms().iter().map(|room| Arc::from(room.as_str())).collect(),
+            rooms: conn.shown_rooms(conn.mount == 3).iter().map(|room| Arc::from(room.as_str())).collect(),
             connected_unix_ms: conn.connected_unix_ms,
             outbox_bytes: conn.line.bytes(true),
         })

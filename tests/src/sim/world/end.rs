@@ -47,6 +47,7 @@ impl World<'_> {
                 !owed.fin && !owed.drop && owed.hand_off.is_none(),
                 "connection {index} is owed {owed:?}"
             );
+            assert!(owed.listens.is_empty(), "nobody listens to {:?} for {index}", owed.listens);
             assert!(owed.questions.is_empty(), "nobody was asked {:?} for {index}", owed.questions);
             let comes_next = conn.cipher.is_some() && self.hosts[shard].shard.wants_turn();
             assert!(

@@ -8,7 +8,6 @@ use super::super::fault::Fault;
 use super::super::line::Frame;
 use super::super::model::Phase;
 use super::super::scenario::Action;
-use super::super::speech::frame_of;
 use super::{Reply, World};
 
 /// Calls of `handle_tick` that no scenario needs: each looks at thousands of timers.
@@ -130,12 +129,11 @@ impl World<'_> {
         if phase != Some(shardcast_shard::conn::Phase::Closing) {
             return;
         }
-        let last = match self.model.conns[peer].phase {
-            Phase::Head => Frame::http(503, None),
-            Phase::Open => Frame::control(frame_of(&shardcast_wire::close::OVERLOADED)),
-            _ => return,
-        };
-        self.model.close_with(peer, last, self.now);
+        match self.model.conns[peer].phase {
+            Phase::Head => self.model.close_with(peer, Frame::http(503, None), self.now),
+            Phase::Open => self.model.close(peer, &shardcast_wire::close::OVERLOADED, self.now),
+            _ => {}
+        }
     }
 
     /// Takes the oldest letter of a shard's mailbox, if there is one.
@@ -221,7 +219,8 @@ impl World<'_> {
             Query::Client(id) => Reply::Client(self.view(self.model.find(shard, id))),
             Query::Rooms { mount: MountId(mount), .. } => {
                 let rooms = self.model.rooms_on(shard).into_iter();
-                let rooms = rooms.filter(|(m, room)| *m == usize::from(mount) && room != BROADCAST_ROOM);
+                let rooms =
+                    rooms.filter(|(m, room)| *m == usize::from(mount) && (*m == 3 || room != BROADCAST_ROOM));
                 let conns = || self.model.conns.iter().filter(|conn| conn.shard == shard);
                 let is_in = |room: &String| {
                     conns()
@@ -283,16 +282,20 @@ impl World<'_> {
         for index in conns {
             let actual = self.hosts[shard].shard.conn(self.model.conns[index].id);
             let actual = actual.unwrap_or_else(|| panic!("connection {index} is not there"));
-            let (phase, ping_out) = (actual.phase, actual.ping_out);
+            let (phase, ping_out, beat_ms) = (actual.phase, actual.ping_out, actual.last_activity_ms);
+            let is_drained = self.hosts[shard].shard.has_drained(self.model.conns[index].id);
+            let is_topic = self.model.topics(index).is_some();
             let model = &self.model.conns[index];
-            if ping_out && !model.ping_out && model.phase == Phase::Open {
+            let is_pinged =
+                if is_topic { beat_ms != model.topic.beat_ms } else { ping_out && !model.ping_out };
+            if is_pinged && model.phase == Phase::Open {
                 self.note(|| format!("connection {index} is pinged"));
                 self.model.ping_as_due(index, self.now);
             }
             match (self.model.conns[index].phase, phase) {
                 (Phase::Head | Phase::Open, Actual::Closing) => {
                     self.note(|| format!("connection {index} is closed by the clock"));
-                    self.model.close_as_due(index, is_draining, self.now);
+                    self.model.close_as_due(index, is_draining, is_drained, self.now);
                 }
                 (Phase::Gone, Actual::Gone) => {}
                 (_, Actual::Gone) => {
