@@ -89,7 +89,7 @@ pub enum Mail {
         frame: Forms,
     },
     /// The answer to an [`Ask`]. When dropped, the authentication timeout ends the attempt; a lost join is
-    /// repeated by the client.
+    /// repeated by the client; a [`Verdict::Listening`] is offered until it is taken.
     Verdict(Box<Verdict>),
     /// End one connection. When dropped, the caller asks again.
     Kick {

@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use shardcast::config::{
-    Config, Dialect, Effect, Mount, RedisUrl, RoomPattern, Secret, Token, UserId, WebhookHook,
-};
+use shardcast::config::{Config, Dialect, Effect, Mount, RoomPattern, Secret, Token, UserId, WebhookHook};
 use shardcast_tests::application::{Application, Reaction};
 use shardcast_tests::binary;
 use shardcast_tests::client::{Client, Received};
@@ -214,7 +212,7 @@ fn every_snapshot_of_a_load_arrives_once_in_order_and_unaltered() {
     let target = format!("ws://{}{TOPICS}", server.address());
     let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadgen/scenarios/topic.toml");
     let run = Command::new(binary::loadgen())
-        .args(["run", scenario, "--target", &target, "--publish", RedisUrl::new(&redis.url()).expose()])
+        .args(["run", scenario, "--target", &target, "--publish", &redis.url()])
         .args(["-n", "100", "-r", "100", "--warmup", "200ms", "-d", "2s", "--json"])
         .arg(&file)
         .output()

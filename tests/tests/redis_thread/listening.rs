@@ -113,7 +113,7 @@ fn a_listen_during_an_unsubscribe_ends_subscribed() {
 }
 
 #[test]
-fn redis_killed_and_restarted_has_everything_again_and_nobody_waits_for_ever() {
+fn attack_72_redis_killed_and_restarted_has_everything_again_and_nobody_waits_for_ever() {
     let mut redis = RedisServer::start();
     let instance = Instance::start("me", &redis.url()).ready();
     for index in 0..1_500 {
@@ -262,7 +262,7 @@ fn attack_68_names_are_literal_whatever_they_hold() {
 }
 
 #[test]
-fn attacks_69_and_70_whatever_is_published_is_data() {
+fn attack_69_and_70_whatever_is_published_is_data() {
     let redis = RedisServer::start();
     let instance = Instance::start("me", &redis.url()).ready();
     for channel in ["t:chat", "chat"] {

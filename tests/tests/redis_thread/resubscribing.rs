@@ -78,8 +78,15 @@ fn print(what: &str, latencies: &[Duration]) {
 #[test]
 #[ignore = "a measurement"]
 fn a_hundred_thousand_channels() {
+    for batch in [512, 64] {
+        println!("batches of {batch}");
+        measure(batch);
+    }
+}
+
+fn measure(batch: usize) {
     let mut redis = RedisServer::start();
-    let instance = Instance::start("me", &redis.url()).ready();
+    let instance = Instance::start_with("me", &redis.url(), |config| config.subscribe_batch = batch).ready();
     let begun = Instant::now();
     for index in 0..CHANNELS - 1 {
         instance.upstream.listen(ShardId(0), &format!("topic-number-{index}").into(), None);
