@@ -311,6 +311,12 @@ impl Shard {
         self.drain.is_some()
     }
 
+    /// Whether a drain has come to the connection's slot.
+    #[cfg(any(test, feature = "check"))]
+    pub fn has_drained(&self, id: ConnId) -> bool {
+        self.drain.as_ref().is_some_and(|drain| id.slot < drain.next_slot)
+    }
+
     /// Raises a question about a connection that exists.
     pub(crate) fn ask(&mut self, id: ConnId, question: Question) {
         let conn = self.conns.get(id).expect("looked up by the caller");

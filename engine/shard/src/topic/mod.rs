@@ -167,8 +167,11 @@ fn take(shard: &mut Shard, now: Now, id: ConnId, mut state: State, context: Cow<
             shard.counters.requests_overrun += 1;
             return shard.close(now, id, &close::TOO_MANY_REQUESTS);
         }
-        shard.shed_input(now, id);
-        return advance(shard, now, id);
+        advance(shard, now, id);
+        if shard.conns.get(id).is_some_and(|conn| conn.requests.is_some()) {
+            shard.shed_input(now, id);
+        }
+        return;
     }
     let is_asking = match settle(shard, id, &context, &mut state, true) {
         Outcome::Answered => return,

@@ -51,6 +51,21 @@ impl Indexer {
         super::members(text, wanted)
     }
 
+    /// The span of the one value that the text is, as [`validate`](super::validate) says; `None` for what is no JSON,
+    /// and for what has more than `depth_max` containers open at once.
+    pub fn value_within<'a>(&mut self, text: &'a str, depth_max: usize) -> Option<&'a str> {
+        let value = text.trim_matches([' ', '\n', '\r', '\t']);
+        let is_container = value.starts_with(['{', '[']);
+        let depth = if is_container && value.len() <= INDEXED_BYTES_MAX && self.accepts(value) {
+            let structural = self.buffers.structural_indexes().iter();
+            depth(structural.filter_map(|&at| value.as_bytes().get(at as usize)).copied())
+        } else {
+            super::validate(value).ok()?;
+            depth(outside_strings(value))
+        };
+        (depth <= depth_max).then_some(value)
+    }
+
     /// Whether simd-json takes the text for JSON; if so, its index is that of the text.
     pub(super) fn accepts(&mut self, text: &str) -> bool {
         self.copy.clear();
@@ -61,6 +76,34 @@ impl Indexer {
         self.tape = tape.reset();
         filled.is_ok()
     }
+}
+
+/// The most containers that are open at once, of the bytes of valid JSON that are in no string.
+fn depth(structural: impl Iterator<Item = u8>) -> usize {
+    let (mut open, mut deepest) = (0_usize, 0);
+    for byte in structural {
+        match byte {
+            b'{' | b'[' => open += 1,
+            b'}' | b']' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(open);
+    }
+    deepest
+}
+
+/// The bytes of valid JSON but those in its strings.
+fn outside_strings(text: &str) -> impl Iterator<Item = u8> {
+    let (mut is_inside, mut is_escaped) = (false, false);
+    text.bytes().filter(move |byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_inside,
+            b'"' => is_inside = !is_inside,
+            _ => {}
+        }
+        !is_inside
+    })
 }
 
 /// Walks the index of an object: one entry for each `{}[]:,`, for the first byte of each string (its quote), and

@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::frame;
-use crate::json;
+use crate::json::{self, Indexer};
 
-/// Containers of a payload that may be open at once. A deeper one is sent as a string: readers of JSON that recurse
-/// break at some thousand, and it may be anybody's who publishes on Redis.
-pub const DEPTH_MAX: usize = 128;
+/// Containers that may be open at once in a payload that is spliced; one that is nested deeper goes out as text
+/// (`topic.md` §8), since readers of JSON recurse.
+const DEPTH_MAX: usize = 128;
 
 /// What a payload that is JSON becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +44,9 @@ pub struct SnapshotFormat {
 }
 
 impl SnapshotFormat {
-    /// The frame of M7; `None` when the payload is to be dropped.
-    pub fn message(self, topic: &str, payload: &[u8]) -> Option<Vec<u8>> {
-        let snapshot = self.snapshot(payload)?;
+    /// The frame of M7; `None` when the payload is to be dropped. `indexer` is the thread's.
+    pub fn message(self, indexer: &mut Indexer, topic: &str, payload: &[u8]) -> Option<Vec<u8>> {
+        let snapshot = self.snapshot(indexer, payload)?;
         let mut text = String::with_capacity(topic.len() + snapshot.len() + 48);
         text.push_str(r#"{"action":"message","topic":"#);
         json::push_quoted(&mut text, topic);
@@ -56,11 +56,13 @@ impl SnapshotFormat {
         Some(frame::text(&text))
     }
 
-    fn snapshot(self, payload: &[u8]) -> Option<Cow<'_, str>> {
+    fn snapshot<'a>(self, indexer: &mut Indexer, payload: &'a [u8]) -> Option<Cow<'a, str>> {
         match (std::str::from_utf8(payload), self.binary) {
             (Ok(text), _) => Some(match self.json {
-                SnapshotMode::Json => json::validate_within(text, DEPTH_MAX)
-                    .map_or_else(|_| json::quote(text).into(), Cow::Borrowed),
+                SnapshotMode::Json => {
+                    let value = indexer.value_within(text, DEPTH_MAX);
+                    value.map_or_else(|| json::quote(text).into(), Cow::Borrowed)
+                }
                 SnapshotMode::String => json::quote(text).into(),
             }),
             (Err(_), BinaryMode::Base64) => {
@@ -106,31 +108,34 @@ mod tests {
             (lossy, &[b'a', 0xff], Some("\"a\u{fffd}\"")),
             (drop, &[0xff], None),
         ];
+        let mut indexer = Indexer::default();
         for (format, payload, expected) in cases {
-            let snapshot = format.snapshot(payload);
+            let snapshot = format.snapshot(&mut indexer, payload);
             assert_eq!(snapshot.as_deref(), expected, "{format:?} {}", String::from_utf8_lossy(payload));
         }
     }
 
+    /// Short ones are read by the index, long ones by the scanner.
     #[test]
-    fn payloads_that_are_too_deep_become_strings() {
-        let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
-        let format = SnapshotFormat::default();
-        let deep = nested(DEPTH_MAX);
-        assert_eq!(format.snapshot(deep.as_bytes()).as_deref(), Some(&*deep));
-        for depth in [DEPTH_MAX + 1, 100_000] {
-            let deeper = nested(depth);
-            assert_eq!(
-                format.snapshot(deeper.as_bytes()).as_deref(),
-                Some(&*json::quote(&deeper)),
-                "{depth}"
-            );
+    fn what_is_nested_deeper_than_readers_take_is_text() {
+        let mut indexer = Indexer::default();
+        for padding in [0, 100_000] {
+            for (open, close) in [("[", "]"), (r#"{"a[\"{":"#, "}")] {
+                for depth in [1, 127, 128, 129, 2_000] {
+                    let value = format!("\"{}]\\\"[\\\\\"", "[".repeat(padding));
+                    let text = [&open.repeat(depth), &*value, &close.repeat(depth)].concat();
+                    let snapshot = SnapshotFormat::default().snapshot(&mut indexer, text.as_bytes());
+                    let expected = if depth <= DEPTH_MAX { text.clone() } else { json::quote(&text) };
+                    assert!(snapshot.as_deref() == Some(&*expected), "{depth} times {open}, {padding}");
+                }
+            }
         }
     }
 
     #[test]
     fn a_message_names_its_topic_once_escaped() {
-        let message = SnapshotFormat::default().message("a\"b", b"1").expect("is sent");
+        let message = SnapshotFormat::default().message(&mut Indexer::default(), "a\"b", b"1");
+        let message = message.expect("is sent");
         assert_eq!(message, frame::text(r#"{"action":"message","topic":"a\"b","snapshot":1}"#));
     }
 }
