@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use shardcast_shard::{ClientView, Mail, MountId, Query, QueryReply, ShardId};
 use shardcast_wire::close;
 use shardcast_wire::ignis::{ClientId, Destination, Payload, UserId, envelope};
+use shardcast_wire::json::Indexer;
 use tokio::sync::oneshot;
 
 use crate::audit::Audit;
@@ -183,7 +184,7 @@ impl Engine {
         };
         let local = match redis {
             PublishOutcome::Queued if is_heard => Routed::default(),
-            _ => self.topics.publish(channel, payload, &mut self.router.batch()),
+            _ => self.topics.publish(&mut Indexer::default(), channel, payload, &mut self.router.batch()),
         };
         Emitted { local, redis }
     }

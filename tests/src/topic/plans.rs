@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use shardcast::config::Mount;
 
+/// Changes the times of a mount.
+pub type Adjust = fn(&mut Mount);
+
 /// How one recording is replayed.
 #[derive(Default)]
 pub struct Plan {
@@ -16,7 +19,7 @@ pub struct Plan {
     /// Whether the client sends binary messages.
     pub is_binary: bool,
     /// Other times, with what to say of them.
-    pub timing: Option<(&'static str, fn(&mut Mount))>,
+    pub timing: Option<(&'static str, Adjust)>,
 }
 
 /// Lines that are replaced, and why.

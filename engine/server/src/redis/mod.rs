@@ -24,6 +24,7 @@ use std::time::Duration;
 use ::redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use ::redis::{Client, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use shardcast_shard::MountId;
+use shardcast_wire::json::Indexer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -178,6 +179,7 @@ pub fn spawn(
         receiver: Receiver {
             inbound: ignis.map(|mount| Inbound::new(server_id, mount, router.clone(), status.clone())),
             topics,
+            indexer: Indexer::default(),
             status,
         },
         router,

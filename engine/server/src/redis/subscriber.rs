@@ -19,6 +19,7 @@ use ::redis::{Client, Msg, RedisError};
 use futures_util::future::{OptionFuture, join_all};
 use futures_util::{FutureExt, Stream};
 use shardcast_wire::ignis::envelope::{BROADCAST_CHANNEL, CHANNEL_PATTERNS, ROOM_CHANNEL_PREFIX};
+use shardcast_wire::json::Indexer;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
@@ -77,6 +78,7 @@ impl Base {
 pub(super) struct Receiver {
     pub(super) inbound: Option<Inbound>,
     pub(super) topics: Arc<Topics>,
+    pub(super) indexer: Indexer,
     pub(super) status: Arc<Status>,
 }
 
@@ -95,7 +97,7 @@ impl Receiver {
             }
         }
         if !message.from_pattern() {
-            self.topics.publish(channel, payload, batch);
+            self.topics.publish(&mut self.indexer, channel, payload, batch);
         }
     }
 }

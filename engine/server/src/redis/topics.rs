@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use shardcast_shard::MountId;
+use shardcast_wire::json::Indexer;
 use shardcast_wire::topic::{BinaryMode, ChannelPrefix, SnapshotFormat, SnapshotMode};
 
 use crate::config::{self, Config};
@@ -70,20 +71,36 @@ impl Topics {
     }
 
     /// Hands the payload of a message on a channel to the members of the topics that it is. What cannot be sent is counted
-    /// in the status and dropped. Never panics. `batch` is one of the router's.
-    pub fn publish(&self, channel: &str, payload: &[u8], batch: &mut Batch<'_>) -> Routed {
+    /// in the status and dropped. Never panics. `batch` is one of the router's,
+    /// `indexer` the calling thread's.
+    pub fn publish(
+        &self,
+        indexer: &mut Indexer,
+        channel: &str,
+        payload: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Routed {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let routed = self.mounts.iter().map(|mount| self.publish_to(mount, channel, payload, batch));
+            let mounts = self.mounts.iter();
+            let routed = mounts.map(|mount| self.publish_to(mount, indexer, channel, payload, batch));
             routed.fold(Routed::default(), Routed::and)
         }));
         outcome.unwrap_or_else(|_| {
+            *indexer = Indexer::default();
             count(&self.status.process.redis_malformed);
             tracing::error!(bytes = payload.len(), "a message for a topic caused a panic; this is a bug");
             Routed::default()
         })
     }
 
-    fn publish_to(&self, to: &TopicMount, channel: &str, payload: &[u8], batch: &mut Batch<'_>) -> Routed {
+    fn publish_to(
+        &self,
+        to: &TopicMount,
+        indexer: &mut Indexer,
+        channel: &str,
+        payload: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Routed {
         let Some(topic) = to.prefix.topic(channel) else { return Routed::default() };
         let Some((room, shards)) = batch.router().directory().room(to.mount, channel) else {
             return Routed::default();
@@ -92,7 +109,7 @@ impl Topics {
             count(&self.status.process.topic_dropped_size);
             return Routed::default();
         }
-        let Some(frame) = to.format.message(topic, payload) else {
+        let Some(frame) = to.format.message(indexer, topic, payload) else {
             count(&self.status.process.topic_dropped_binary);
             return Routed::default();
         };
@@ -142,7 +159,7 @@ mod tests {
 
     fn told(rig: &(Topics, Router, MailReceiver), channel: &str, payload: &[u8]) -> Vec<String> {
         let (topics, router, mail) = rig;
-        let routed = topics.publish(channel, payload, &mut router.batch());
+        let routed = topics.publish(&mut Indexer::default(), channel, payload, &mut router.batch());
         let letters = std::iter::from_fn(|| mail.take());
         let told = letters.map(|letter| {
             let Mail::Room { mount, room, own: None, frame, exclude: None } = letter else {

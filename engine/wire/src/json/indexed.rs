@@ -56,14 +56,12 @@ impl Indexer {
     pub fn value_within<'a>(&mut self, text: &'a str, depth_max: usize) -> Option<&'a str> {
         let value = text.trim_matches([' ', '\n', '\r', '\t']);
         let is_container = value.starts_with(['{', '[']);
-        let depth = if is_container && value.len() <= INDEXED_BYTES_MAX && self.accepts(value) {
+        if is_container && value.len() <= INDEXED_BYTES_MAX && self.accepts(value) {
             let structural = self.buffers.structural_indexes().iter();
-            depth(structural.filter_map(|&at| value.as_bytes().get(at as usize)).copied())
-        } else {
-            super::validate(value).ok()?;
-            depth(outside_strings(value))
-        };
-        (depth <= depth_max).then_some(value)
+            let structural = structural.filter_map(|&at| value.as_bytes().get(at as usize)).copied();
+            return (depth(structural) <= depth_max).then_some(value);
+        }
+        super::validate_within(value, depth_max).ok()
     }
 
     /// Whether simd-json takes the text for JSON; if so, its index is that of the text.
@@ -90,20 +88,6 @@ fn depth(structural: impl Iterator<Item = u8>) -> usize {
         deepest = deepest.max(open);
     }
     deepest
-}
-
-/// The bytes of valid JSON but those in its strings.
-fn outside_strings(text: &str) -> impl Iterator<Item = u8> {
-    let (mut is_inside, mut is_escaped) = (false, false);
-    text.bytes().filter(move |byte| {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = is_inside,
-            b'"' => is_inside = !is_inside,
-            _ => {}
-        }
-        !is_inside
-    })
 }
 
 /// Walks the index of an object: one entry for each `{}[]:,`, for the first byte of each string (its quote), and

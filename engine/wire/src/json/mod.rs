@@ -33,8 +33,8 @@ pub enum JsonError {
         /// Offset of the byte.
         at: usize,
     },
-    /// More than [`DEPTH_MAX`] open containers.
-    #[error("nested deeper than {DEPTH_MAX} levels")]
+    /// More open containers than there may be: [`DEPTH_MAX`], unless the caller allows fewer.
+    #[error("nested too deeply")]
     TooDeep,
 }
 
@@ -86,9 +86,14 @@ pub fn is_falsy(raw: &str) -> bool {
 /// Checks that `text` is exactly one JSON value; returns its span, which is `text` without the whitespace
 /// around it.
 pub fn validate(text: &str) -> Result<&str, JsonError> {
+    validate_within(text, DEPTH_MAX)
+}
+
+/// The same for a text with at most so many containers open at once, no more than [`DEPTH_MAX`].
+pub fn validate_within(text: &str, depth_max: usize) -> Result<&str, JsonError> {
     let mut scanner = Scanner::new(text);
     scanner.skip_whitespace();
-    let span = scanner.value()?;
+    let span = scanner.value_within(depth_max.min(DEPTH_MAX))?;
     scanner.end()?;
     Ok(span)
 }

@@ -13,8 +13,8 @@ struct Nesting {
 }
 
 impl Nesting {
-    fn push(&mut self, object: bool) -> Result<(), JsonError> {
-        if self.depth == DEPTH_MAX {
+    fn push(&mut self, object: bool, depth_max: usize) -> Result<(), JsonError> {
+        if self.depth == depth_max {
             return Err(JsonError::TooDeep);
         }
         if self.depth != 0 && self.depth.is_multiple_of(64) {
@@ -144,16 +144,21 @@ impl<'a> Scanner<'a> {
 
     /// One whole value, from its first byte to after its last.
     pub(super) fn value(&mut self) -> Result<&'a str, JsonError> {
+        self.value_within(DEPTH_MAX)
+    }
+
+    /// The same with a bound of its own on the containers that may be open at once.
+    pub(super) fn value_within(&mut self, depth_max: usize) -> Result<&'a str, JsonError> {
         let start = self.at;
         let mut nesting = Nesting::default();
         loop {
             let opened = match self.peek() {
                 Some(b'{') => {
-                    nesting.push(true)?;
+                    nesting.push(true, depth_max)?;
                     self.enter_object()?.is_some()
                 }
                 Some(b'[') => {
-                    nesting.push(false)?;
+                    nesting.push(false, depth_max)?;
                     self.enter_array()?
                 }
                 _ => {

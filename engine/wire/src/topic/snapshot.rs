@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use crate::frame;
 use crate::json::{self, Indexer};
 
-/// Containers that may be open at once in a payload that is spliced; one that is nested deeper goes out as text
-/// (`topic.md` §8), since readers of JSON recurse.
-const DEPTH_MAX: usize = 128;
+/// Containers of a payload that may be open at once. A deeper one is sent as a string: readers of JSON that recurse
+/// break at some thousand, and it may be anybody's who publishes on Redis.
+pub const DEPTH_MAX: usize = 128;
 
 /// What a payload that is JSON becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
