@@ -1,8 +1,6 @@
 //! 59, 61 to 63 and 68 for topics: names that are not what they seem, subscriptions without measure, and what Redis is
 //! made to do by them.
 
-use std::time::Instant;
-
 use serde_json::json;
 use shardcast::config::Config;
 use shardcast_tests::client::{Client, masked_frame, opcode};
@@ -14,7 +12,7 @@ use shardcast_tests::topic::{
     with_topics,
 };
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Cost};
 
 /// A publish command that a name without escaping would turn into a second command.
 const INJECTION: &str = "x\r\n*3\r\n$7\r\nPUBLISH\r\n$4\r\nchat\r\n$5\r\npwned\r\n";
@@ -220,13 +218,12 @@ fn attack_62_twenty_thousand_subscriptions_at_full_speed_leave_redis_calm() {
     const TOPICS_COUNT: usize = 100;
     let (redis, mut arena) = arena(|_| {});
     let before = ["subscribe", "unsubscribe"].map(|command| calls(&redis, command));
-    arena.attack("62", &[], |arena| {
+    arena.attack_for(Cost::USUAL.computing(4), "62", &[], |arena| {
         let mut client = subscriber(arena, &[]);
         let requests: Vec<_> = (0..TOPICS_COUNT)
             .flat_map(|number| ["subscribe", "unsubscribe"].map(|action| (action, format!("t{number}"))))
             .collect();
         let bytes = frames(&client, &requests);
-        let begun = Instant::now();
         for _ in 0..100 {
             client.client().send_raw(&bytes).expect("sending");
             for _ in 0..TOPICS_COUNT {
@@ -234,7 +231,6 @@ fn attack_62_twenty_thousand_subscriptions_at_full_speed_leave_redis_calm() {
                 client.expect(UNSUBSCRIBED);
             }
         }
-        eprintln!("20,000 requests in {:?}", begun.elapsed());
         client.leave();
     });
     redis.wait_for_channels(&[]);
@@ -250,7 +246,7 @@ fn attack_62_twenty_thousand_subscriptions_at_full_speed_leave_redis_calm() {
 #[test]
 fn attack_62_a_flood_of_requests_is_answered_or_cut_off() {
     let (redis, mut arena) = arena(|_| {});
-    arena.attack("62", &[], |arena| {
+    arena.attack_for(Cost::USUAL.holding(2 << 20).computing(4), "62", &[], |arena| {
         let mut client = subscriber(arena, &["t"]);
         let requests: Vec<_> =
             (0..20_000).map(|number| (["subscribe", "unsubscribe"][number % 2], "t".to_owned())).collect();
@@ -271,7 +267,7 @@ fn attack_63_subscriptions_racing_disconnects_leave_nothing_behind() {
     const ROUNDS: u64 = 2_000;
     let (redis, mut arena) = arena(|_| {});
     let good = token("u1");
-    arena.attack("63", &[("hang_ups", ROUNDS)], |arena| {
+    arena.attack_for(Cost::USUAL.computing(15), "63", &[("hang_ups", ROUNDS)], |arena| {
         for round in 0..ROUNDS {
             let mut client = TopicClient::of(Client::connect(arena.server.address(), TOPICS));
             let mut requests = vec![("authorization", good.clone())];
