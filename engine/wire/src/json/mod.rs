@@ -34,7 +34,7 @@ pub enum JsonError {
         at: usize,
     },
     /// More open containers than there may be: [`DEPTH_MAX`], unless the caller allows fewer.
-    #[error("nested too deeply")]
+    #[error("nested deeper than is allowed")]
     TooDeep,
 }
 
