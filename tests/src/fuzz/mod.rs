@@ -21,6 +21,7 @@ mod names;
 mod rules;
 mod shard;
 mod token;
+mod topic;
 mod webhook;
 
 const KIB: usize = 1 << 10;
@@ -52,6 +53,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "rules", memory_bytes_max: 512 * KIB, body: rules::run },
     Target { name: "shard", memory_bytes_max: 64 * MIB, body: shard::run },
     Target { name: "token", memory_bytes_max: 2 * MIB, body: token::run },
+    Target { name: "topic", memory_bytes_max: MIB, body: topic::run },
     Target { name: "webhook", memory_bytes_max: MIB, body: webhook::run },
 ];
 
