@@ -144,13 +144,13 @@ counters! {
     messages_encrypted,
     /// Bursts for an encrypted connection put off to the next turn, because this one had encrypted enough.
     encryption_deferred,
-    /// Messages dropped because the outbox was full.
+    /// Messages dropped because the outbox was full: the newest or, with drop-oldest, the oldest.
     dropped_outbox_full,
     /// Messages dropped because the outboxes of the shard hold as much as they may.
     dropped_memory_cap,
     /// Messages that were not written yet when their connection ended.
     dropped_disconnected,
-    /// Connections ended for being slow (policy disconnect).
+    /// Connections ended for being slow: by policy disconnect, or without room for the answer to a topic client's request.
     slow_disconnected,
     /// Pongs replaced by a later one while the socket was full.
     pongs_coalesced,

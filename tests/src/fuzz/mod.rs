@@ -22,6 +22,7 @@ mod rules;
 mod shard;
 mod tls;
 mod token;
+mod topic;
 mod webhook;
 
 const KIB: usize = 1 << 10;
@@ -54,6 +55,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "shard", memory_bytes_max: 64 * MIB, body: shard::run },
     Target { name: "tls", memory_bytes_max: 4 * MIB, body: tls::run },
     Target { name: "token", memory_bytes_max: 2 * MIB, body: token::run },
+    Target { name: "topic", memory_bytes_max: MIB, body: topic::run },
     Target { name: "webhook", memory_bytes_max: MIB, body: webhook::run },
 ];
 

@@ -1,0 +1,2 @@
+#![no_main]
+shardcast_fuzz::target!("topic");
