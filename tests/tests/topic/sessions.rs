@@ -23,11 +23,14 @@ fn token_with(claims: &Value) -> String {
     issuer().token(&all)
 }
 
+/// What it is, the code it leads to, and what a client sends.
+type Case<'a> = (&'a str, u16, &'a dyn Fn(&TopicClient) -> String);
+
 #[test]
 fn close_frames_have_codes_where_they_are_asked_for() {
     let rig = Rig::start_with(config(), explicit);
     let own = |client: &TopicClient, action: &str, context: &str| client.request(action, context);
-    let cases: [(&str, u16, &dyn Fn(&TopicClient) -> String); 8] = [
+    let cases: [Case<'_>; 8] = [
         ("not JSON", 1007, &|_| "{".to_owned()),
         ("no object", 1008, &|_| "[]".to_owned()),
         ("no context", 1008, &|client| own(client, "subscribe", "")),
