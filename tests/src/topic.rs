@@ -78,6 +78,8 @@ pub fn issuer() -> &'static IssuerKey {
 pub fn with_tokens(mut config: Config) -> Config {
     config.auth.dev = false;
     config.jwt.keys = vec![issuer().table(ISSUER)];
+    // What is dropped of a cache looks at every thread of the process, and a test may have hundreds.
+    config.jwt.cache_entries_max = 64;
     config.auth.tokens.push(Token {
         token: Secret::new("bystander"),
         user: Some(UserId::Text("bystander".to_owned())),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shardcast::config::{Jwks, JwtAlgorithm, WebhookHook};
 use shardcast_tests::application::{Application, Reaction};
-use shardcast_tests::client::{masked_frame, opcode};
+use shardcast_tests::binary::wait_for;
+use shardcast_tests::client::{Received, masked_frame, opcode};
 use shardcast_tests::jwks::{IssuerKey, JwksServer, Manner, set};
 use shardcast_tests::server::{PATIENCE, config};
 use shardcast_tests::topic::{
@@ -139,10 +140,14 @@ fn what_was_sent_behind_a_token_whose_keys_do_not_come_is_refused_in_order() {
             ..Jwks::default()
         }];
     });
-    rig.server.wait_until("the keys are there", |_| place.asked() >= 1);
+    let token = |key: &IssuerKey| key.token(&json!({"iss": ISSUER, "sub": "u1"}));
+    wait_for("the keys", || {
+        let mut client = rig.stranger();
+        client.send("authorization", &token(&key));
+        (client.client().recv() == Received::Text(AUTHENTICATED.to_owned())).then_some(())
+    });
     place.behave(Manner::Hang);
     let mut client = rig.stranger();
-    let token = |key: &IssuerKey| key.token(&json!({"iss": ISSUER, "sub": "u1"}));
     let authorization = ("authorization", token(&stranger));
     send_all(&mut client, &[authorization, ("subscribe", "a".to_owned()), ("subscribe", "b".to_owned())]);
     client.expect(UNAUTHORIZED);
