@@ -72,9 +72,11 @@ fn what_is_counted_is_shown() {
         Counters { conns: 9, bytes_sent: 1_000, accepted: 12, outbox_bytes: 77, ..Counters::default() };
     counters.violations[0] = 2;
     counters.refused_heads[1] = 6;
+    counters.requests_malformed[3] = 8;
     status.shards[0].report(counters.clone());
     counters.violations[0] = 3;
     counters.refused_heads[1] = 4;
+    counters.requests_malformed[3] = 1;
     status.shards[1].report(counters);
     status.shards[1].up.store(true, Ordering::Release);
     status.process.redis_gaps.store(4, Ordering::Relaxed);
@@ -91,6 +93,7 @@ fn what_is_counted_is_shown() {
         "shardcast_violations_total{kind=\"unmasked_frame\"} 5",
         "shardcast_refused_heads_total{reason=\"bare_line_feed\"} 10",
         "shardcast_refused_heads_total{reason=\"origin\"} 0",
+        "shardcast_requests_malformed_total{reason=\"session\"} 9",
         "shardcast_mailbox_waiting{shard=\"1\"} 1",
         "shardcast_mailbox_refused_total{shard=\"1\"} 2",
         "shardcast_shard_up{shard=\"0\"} 0",
