@@ -3,7 +3,7 @@
 //!
 //! A request is answered when it is the first; one that is then still undecided waits in [`Requests`], and the others
 //! behind it. What they will need is asked for meanwhile: one question to the hooks for all topics there are, then one
-//! [`Effect::Listen`] for each channel without members here. Who the client is changes only at the front, so
+//! [`Effect::Listen`] for each of their channels. Who the client is changes only at the front, so
 //! whatever is behind an authorization is not looked at before that is done. The name of a room is that of its channel.
 //!
 //! Invariant: every [`Effect::Listen`] is followed by one [`Effect::Unlisten`], after the room is up if it comes to that,
@@ -241,9 +241,9 @@ fn settle(shard: &mut Shard, id: ConnId, context: &str, state: &mut State, may_a
         }
         State::Subscribe | State::Postponed => subscribe(shard, id, context, state, may_ask),
         State::Asked | State::Listening(_) => Outcome::Waits,
-        State::Granted { channel, is_listening } => {
-            let (channel, is_listening) = (channel.clone(), *is_listening);
-            join(shard, id, channel, is_listening, state)
+        State::Granted(channel) => {
+            let channel = channel.clone();
+            join(shard, id, channel)
         }
         State::Unsubscribe => {
             if let Named::Channel(channel) = name(shard, conn, context)
@@ -289,25 +289,18 @@ fn subscribe(shard: &mut Shard, id: ConnId, topic: &str, state: &mut State, may_
     Outcome::Asks
 }
 
-/// A topic that is granted, and whose turn has come.
-fn join(shard: &mut Shard, id: ConnId, channel: Arc<str>, is_listening: bool, state: &mut State) -> Outcome {
+/// A topic that is granted and listened to, and whose turn has come.
+fn join(shard: &mut Shard, id: ConnId, channel: Arc<str>) -> Outcome {
     let conn = shard.conns.get(id).expect("looked up by the caller");
     let mount = conn.mount;
     let is_member = membership(shard, conn, &channel).is_some();
     let is_refused = !is_member && is_full(shard, id, &channel);
     if !is_member && !is_refused {
-        if !is_listening && shard.rooms.find(mount, &channel).is_none() {
-            // Whoever was in it when the topic was granted is gone.
-            *state = listen(shard, id, channel);
-            return Outcome::Waits;
-        }
         shard.enter(id, mount, &channel);
         shard.counters.joins += 1;
     }
     answer(shard, id, if is_refused { Answer::Unauthorized } else { Answer::Subscribed });
-    if is_listening {
-        shard.effects.push_back(Effect::Unlisten(mount, channel));
-    }
+    shard.effects.push_back(Effect::Unlisten(mount, channel));
     Outcome::Answered
 }
 
@@ -357,12 +350,10 @@ fn hear_topics(shard: &mut Shard, id: ConnId, requests: &mut Requests, mut grant
     }
 }
 
-/// What is to be done for a granted topic before it is joined: nothing where somebody listens already.
+/// What is to be done for a granted topic before it is joined. That others are in its room does not say that Redis has
+/// confirmed its channel, so nobody is told that it is subscribed without a question.
 fn listen(shard: &mut Shard, id: ConnId, channel: Arc<str>) -> State {
     let mount = shard.conns.get(id).expect("looked up by the caller").mount;
-    if shard.rooms.find(mount, &channel).is_some() {
-        return State::Granted { channel, is_listening: false };
-    }
     shard.effects.push_back(Effect::Listen { conn: id, mount, room: channel.clone() });
     State::Listening(channel)
 }
@@ -378,9 +369,7 @@ fn hear_listening(
         |request: &&mut Request| matches!(&request.state, State::Listening(waits) if waits == channel);
     let Some(request) = requests.iter_mut().find(is_it) else { return };
     request.state = match outcome {
-        Listening::Confirmed | Listening::LocalOnly => {
-            State::Granted { channel: channel.clone(), is_listening: true }
-        }
+        Listening::Confirmed | Listening::LocalOnly => State::Granted(channel.clone()),
         Listening::Refused => {
             shard.counters.topics_refused_channel += 1;
             let mount = shard.conns.get(id).expect("looked up by the caller").mount;

@@ -27,8 +27,8 @@ pub(super) enum State {
     Asked,
     /// The topic is granted; its channel is about to be listened to.
     Listening(Arc<str>),
-    /// The topic is granted, and `is_listening`: an [`crate::Effect::Listen`] is to be settled.
-    Granted { channel: Arc<str>, is_listening: bool },
+    /// The topic is granted, and its channel listened to: an [`crate::Effect::Listen`] is to be settled.
+    Granted(Arc<str>),
     /// It is not done, and answered so.
     Refused,
     /// A topic to leave.
@@ -46,13 +46,13 @@ impl State {
     /// Whether the client may come to be in one more room by it.
     fn may_join(&self) -> bool {
         use State::{Asked, Granted, Listening, Postponed, Subscribe};
-        matches!(self, Subscribe | Postponed | Asked | Listening(_) | Granted { .. })
+        matches!(self, Subscribe | Postponed | Asked | Listening(_) | Granted(_))
     }
 
     /// The channel of an [`crate::Effect::Listen`] that is not settled.
     pub(super) fn listens_to(&self) -> Option<&Arc<str>> {
         match self {
-            Self::Listening(channel) | Self::Granted { channel, is_listening: true } => Some(channel),
+            Self::Listening(channel) | Self::Granted(channel) => Some(channel),
             _ => None,
         }
     }

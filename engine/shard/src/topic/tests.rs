@@ -285,7 +285,7 @@ fn requests_are_answered_as_the_table_says() {
             "#,
         ),
         (
-            "nothing is asked for a room that is up, and others do not matter to an unsubscribe",
+            "a room that is up is listened to for each who joins, and others do not matter to an unsubscribe",
             r#"
             authorization tok => who{"token":"tok"}
             accept => +client M3
@@ -297,7 +297,8 @@ fn requests_are_answered_as_the_table_says() {
             accept => +client M3
             unsubscribe a => M6
             subscribe a => may[a]
-            grant a => M5
+            grant a => listen:a
+            confirmed a => unlisten:a M5
             publish a => '<a> <a>
             leave => -client drop
             publish a => <a>

@@ -34,9 +34,7 @@ enum Stage {
     /// Granted, and Redis is asked.
     Listening,
     /// May be joined.
-    Ready {
-        listens: bool,
-    },
+    Ready,
     Refused,
     Done,
 }
@@ -51,7 +49,7 @@ pub(crate) struct Request {
 
 impl Request {
     fn listens(&self) -> bool {
-        matches!(self.stage, Stage::Listening | Stage::Ready { listens: true })
+        matches!(self.stage, Stage::Listening | Stage::Ready)
     }
 
     fn is_authorization(&self) -> bool {
@@ -193,7 +191,7 @@ impl Model {
                 if let Some(index) = requests.iter().enumerate().position(is_it) {
                     requests[index].stage = match outcome {
                         Listening::Refused => Stage::Refused,
-                        Listening::Confirmed | Listening::LocalOnly => Stage::Ready { listens: true },
+                        Listening::Confirmed | Listening::LocalOnly => Stage::Ready,
                     };
                 }
             }
@@ -215,12 +213,9 @@ impl Model {
         }
     }
 
-    /// Redis is asked for channels without members on the shard.
+    /// Redis is asked for a channel, whoever else is in its room.
     fn listen(&mut self, conn: usize, index: usize) -> Stage {
         let channel = self.channel_of(conn, index).expect("a topic that is asked for has a channel");
-        if self.has_members(conn, &channel) {
-            return Stage::Ready { listens: false };
-        }
         self.conns[conn].owed.listens.push_back(channel);
         Stage::Listening
     }
@@ -354,14 +349,10 @@ impl Model {
             return true;
         }
         match stage {
-            Stage::Ready { listens } if is_made || listens => {
+            Stage::Ready => {
                 self.conns[conn].rooms.push(channel);
                 self.reply(conn, SUBSCRIBED);
                 return true;
-            }
-            Stage::Ready { .. } => {
-                let stage = self.listen(conn, 0);
-                self.conns[conn].topic.requests[0].stage = stage;
             }
             // Asked for with the others, once no question is open.
             _ if self.conns[conn].topic.is_asking => {}
