@@ -107,10 +107,10 @@ impl Hooks for Chat {
         })
     }
 
-    fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
+    fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Option<Vec<String>>> {
         let session = Self::session(client);
         rooms.retain(|room| session.is_some_and(|session| Self::may_use(session, room)));
-        Answer::Now(rooms)
+        Answer::Now(Some(rooms))
     }
 
     fn wants_messages(&self) -> bool {

@@ -59,8 +59,10 @@ pub trait Hooks: Send + Sync + 'static {
     /// Who is this? `data` is the JSON text the client sent, `{}` when it sent none.
     fn authenticate(&self, client: &Client, data: &str) -> Answer<AuthOutcome>;
 
-    /// Which rooms to join, exactly: the result may differ from `rooms`, which are sanitised.
-    fn validate_rooms(&self, client: &Client, rooms: Vec<String>) -> Answer<Vec<String>>;
+    /// Which rooms to join, exactly: the result may differ from `rooms`, which are sanitised. `None` when it cannot be
+    /// found out: none is joined, and a topic client that was about to keep some under another token is closed, to come
+    /// back.
+    fn validate_rooms(&self, client: &Client, rooms: Vec<String>) -> Answer<Option<Vec<String>>>;
 
     /// Whether [`Hooks::message`] is to be called; asked once at start.
     fn wants_messages(&self) -> bool {

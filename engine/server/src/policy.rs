@@ -268,18 +268,18 @@ impl Hooks for Policy {
         Answer::later(Self::check(check, client.clone()))
     }
 
-    fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
+    fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Option<Vec<String>>> {
         let loaded = self.rules.load();
         let (rules, unlisted) = (loaded.rooms.clone(), loaded.mount(client.mount).unlisted);
-        let Some(principal) = Principal::of(&client.identity) else { return Answer::Now(Vec::new()) };
+        let Some(principal) = Principal::of(&client.identity) else { return Answer::Now(Some(Vec::new())) };
         if rooms.len().saturating_mul(rules.patterns(principal)) <= PATTERNS_AT_ONCE_MAX {
             rules.retain(principal, unlisted, &mut rooms);
-            return Answer::Now(rooms);
+            return Answer::Now(Some(rooms));
         }
         let principal = principal.clone();
         Answer::later(async move {
             rules.retain(&principal, unlisted, &mut rooms);
-            rooms
+            Some(rooms)
         })
     }
 
@@ -332,7 +332,9 @@ mod tests {
         let AuthOutcome::Accepted(identity) = outcome(&dev, 1, "{}") else { panic!("let in") };
         assert_eq!(identity.user, None);
         let rooms = vec!["any".to_owned()];
-        let Answer::Now(granted) = dev.validate_rooms(&client(1, identity), rooms.clone()) else { panic!() };
+        let Answer::Now(Some(granted)) = dev.validate_rooms(&client(1, identity), rooms.clone()) else {
+            panic!()
+        };
         assert_eq!(granted, rooms);
         let refused = AuthOutcome::Refused(RefusalReason::CredentialsMissing);
         for data in ["{}", r#"{"token":""}"#] {
@@ -352,7 +354,7 @@ mod tests {
         for (mount, expected) in [(0, 0), (1, 1), (9, 0)] {
             let AuthOutcome::Accepted(identity) = outcome(&policy, mount, "{}") else { panic!("let in") };
             let asked = policy.validate_rooms(&client(mount, identity), vec!["chat".to_owned()]);
-            let Answer::Now(granted) = asked else { panic!("few rules") };
+            let Answer::Now(Some(granted)) = asked else { panic!("few rules") };
             assert_eq!(granted.len(), expected, "mount {mount}");
         }
     }

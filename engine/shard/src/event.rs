@@ -208,7 +208,7 @@ pub enum Question {
         /// The `data` of the message, JSON text.
         data: String,
     },
-    /// Which of these rooms may it join? Answered by [`Verdict::Rooms`].
+    /// Which of these rooms may it join? Answered by [`Verdict::Rooms`] or [`Verdict::RoomsFailed`].
     ValidateRooms {
         /// Sanitised names.
         rooms: Vec<String>,
@@ -241,6 +241,11 @@ pub enum Verdict {
         /// May differ from what was asked for.
         rooms: Vec<String>,
     },
+    /// To [`Question::ValidateRooms`], when it could not be found out.
+    RoomsFailed {
+        /// Who asked.
+        conn: ConnId,
+    },
     /// To [`Effect::Listen`].
     Listening {
         /// Who waits.
@@ -263,6 +268,7 @@ impl Verdict {
         match self {
             Self::Auth { conn, .. }
             | Self::Rooms { conn, .. }
+            | Self::RoomsFailed { conn }
             | Self::Listening { conn, .. }
             | Self::ConnectedFailed { conn } => *conn,
         }
@@ -306,6 +312,11 @@ macro_rules! refusal_reasons {
         impl RefusalReason {
             /// Every reason, in the order of [`RefusalReason::index`].
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Whether it says nothing about the credentials: they could not be checked.
+            pub const fn is_outage(self) -> bool {
+                matches!(self, Self::KeysUnavailable | Self::WebhookUnavailable)
+            }
 
             /// How many there are.
             pub const COUNT: usize = Self::ALL.len();

@@ -107,6 +107,10 @@ pub(crate) fn handle_verdict(shard: &mut Shard, now: Now, verdict: Verdict) {
                 }
             }
         }
+        Verdict::RoomsFailed { conn: id } => {
+            let Some(conn) = shard.conns.get_mut(id) else { return };
+            conn.asks = conn.asks.saturating_sub(1);
+        }
         Verdict::Listening { .. } => {}
         Verdict::ConnectedFailed { conn: id } => {
             if shard.conns.get(id).is_some_and(Conn::is_client) {

@@ -76,7 +76,7 @@ pub struct Refused {
     pub full: u32,
     /// The outboxes of the shard were full.
     pub memory: u32,
-    /// The outbox was full and they are replies: they are in it, and the connection must end.
+    /// The outbox, or those of the shard, were full and they are replies: they are in it, and the connection must end.
     pub replies: u32,
 }
 
@@ -138,7 +138,8 @@ impl Outbox {
                 let fits = self.has_room(run, bounds);
                 let memory = run.is_some() || ledger.fits(burst);
                 if kind == FrameKind::Reply {
-                    refused.replies += u32::from(!fits);
+                    // It is not left out: whoever it is one too many for ends.
+                    refused.replies += u32::from(!fits || !memory);
                 } else if !fits || !memory {
                     refused.full += u32::from(!fits);
                     refused.memory += u32::from(fits);
@@ -388,6 +389,17 @@ mod tests {
         }
         assert_eq!(ledger.bytes(), 0);
         String::from_utf8(written).expect("text")
+    }
+
+    #[test]
+    fn a_reply_beyond_the_memory_of_all_outboxes_ends_its_connection() {
+        let mut ledger = Ledger::new(CHUNK_BYTES + 3);
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(&burst_of("A"), 0, BOUNDS, &mut ledger), Refused::default());
+        let refused = outbox.push(&burst_of("B"), 0, BOUNDS, &mut ledger);
+        assert_eq!(refused, Refused { replies: 1, ..Refused::default() });
+        outbox.abandon(&mut ledger);
+        assert_eq!(ledger.bytes(), 0);
     }
 
     #[test]

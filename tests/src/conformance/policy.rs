@@ -130,9 +130,9 @@ impl Hooks for FixturePolicy {
         }
     }
 
-    fn validate_rooms(&self, client: &Client, rooms: Vec<String>) -> Answer<Vec<String>> {
+    fn validate_rooms(&self, client: &Client, rooms: Vec<String>) -> Answer<Option<Vec<String>>> {
         if self.refuses_rooms {
-            return Answer::Now(Vec::new());
+            return Answer::Now(Some(Vec::new()));
         }
         self.note("validateRoom", client, Some(("rooms", json!(rooms))));
         let asks_for = |name: &str| rooms.iter().any(|room| room == name);
@@ -143,7 +143,7 @@ impl Hooks for FixturePolicy {
             return Answer::later(async { resume_unwind(Box::new("validateRoom")) });
         }
         if asks_for("null") {
-            return Answer::Now(Vec::new());
+            return Answer::Now(Some(Vec::new()));
         }
         let injected = if asks_for("inject") {
             vec!["ws:internal:broadcast".to_owned(), "not-requested".to_owned(), "x".repeat(300)]
@@ -154,11 +154,11 @@ impl Hooks for FixturePolicy {
         let allowed = rooms.into_iter().filter(|room| !room.starts_with("deny"));
         let allowed = allowed.chain(injected).collect();
         if !is_slow {
-            return Answer::Now(allowed);
+            return Answer::Now(Some(allowed));
         }
         Answer::later(async {
             tokio::time::sleep(SLOW_ROOM).await;
-            allowed
+            Some(allowed)
         })
     }
 

@@ -38,7 +38,7 @@ impl Hooks for Witness {
         self.policy.authenticate(client, data)
     }
 
-    fn validate_rooms(&self, client: &Guest, rooms: Vec<String>) -> Answer<Vec<String>> {
+    fn validate_rooms(&self, client: &Guest, rooms: Vec<String>) -> Answer<Option<Vec<String>>> {
         self.policy.validate_rooms(client, rooms)
     }
 }

@@ -65,14 +65,16 @@ impl Hooks for Script {
         }
     }
 
-    fn validate_rooms(&self, _: &HookClient, rooms: Vec<String>) -> Answer<Vec<String>> {
+    fn validate_rooms(&self, _: &HookClient, rooms: Vec<String>) -> Answer<Option<Vec<String>>> {
         match rooms[0].as_str() {
             "panic" => panic!("a hook of the test panics"),
             "panic-later" => Answer::later(async { panic!("a future of the test panics") }),
             "never" => Answer::later(std::future::pending()),
-            "later" => self.later(rooms),
-            "other" => Answer::Now(vec!["injected".to_owned(), "x".repeat(500), "ws:injected".to_owned()]),
-            _ => Answer::Now(rooms),
+            "later" => self.later(Some(rooms)),
+            "other" => {
+                Answer::Now(Some(vec!["injected".to_owned(), "x".repeat(500), "ws:injected".to_owned()]))
+            }
+            _ => Answer::Now(Some(rooms)),
         }
     }
 

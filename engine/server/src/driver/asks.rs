@@ -107,7 +107,8 @@ impl Asker {
                 let asked_rooms = self.audit.wants(Kind::JoinRefused).then(|| rooms.clone());
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
                 let audit = self.audit.clone();
-                self.settle(answer, Vec::new(), move |rooms: Vec<String>| {
+                self.settle(answer, None, move |rooms: Option<Vec<String>>| {
+                    let Some(rooms) = rooms else { return Verdict::RoomsFailed { conn } };
                     let refused = asked.saturating_sub(rooms.len()) as u64;
                     status.process.joins_refused_policy.fetch_add(refused, Ordering::Relaxed);
                     if let Some(refused) = asked_rooms.and_then(|asked| Rooms::refused(&asked, &rooms)) {

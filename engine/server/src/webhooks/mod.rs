@@ -164,15 +164,20 @@ fn authenticated(gate: &Gate, policy: &Policy, client: &Client, reply: &Reply) -
     }
 }
 
-fn granted(gate: &Gate, figures: &Figures, reply: &Reply, asked: Vec<String>) -> (Outcome, Vec<String>) {
+fn granted(
+    gate: &Gate,
+    figures: &Figures,
+    reply: &Reply,
+    asked: Vec<String>,
+) -> (Outcome, Option<Vec<String>>) {
     match body::read_rooms(reply, asked) {
         Ok(grant) => {
             figures.rooms_ignored.fetch_add(grant.ignored, Ordering::Relaxed);
-            (if grant.refused { Outcome::Refused } else { Outcome::Accepted }, grant.rooms)
+            (if grant.refused { Outcome::Refused } else { Outcome::Accepted }, Some(grant.rooms))
         }
         Err(error) => {
             gate.warn(&error.logged());
-            (error.outcome(), Vec::new())
+            (error.outcome(), None)
         }
     }
 }
@@ -189,7 +194,7 @@ impl Hooks for Webhooks {
         self.authenticate.ask(Question { id, body, more_bytes: 0 }, AuthOutcome::Failed, read)
     }
 
-    fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Vec<String>> {
+    fn validate_rooms(&self, client: &Client, mut rooms: Vec<String>) -> Answer<Option<Vec<String>>> {
         if !self.asks(WebhookHook::Rooms) {
             return self.policy.validate_rooms(client, rooms);
         }
@@ -197,14 +202,14 @@ impl Hooks for Webhooks {
         rooms.truncate(self.rooms_per_connection_max);
         rooms.retain(|room| room.len() <= self.room_name_bytes_max);
         if rooms.is_empty() {
-            return Answer::Now(rooms);
+            return Answer::Now(Some(rooms));
         }
         let id = new_id();
         let body = body::rooms(&id, now_unix_ms(), self.mount(client), client, &rooms);
         let (gate, figures) = (self.gates.rooms.clone(), self.figures.clone());
         let more_bytes = rooms.iter().map(|room| size_of::<String>() + room.capacity()).sum();
         let question = Question { id, body, more_bytes };
-        self.rooms.ask(question, Vec::new(), move |reply| granted(&gate, &figures, reply, rooms))
+        self.rooms.ask(question, None, move |reply| granted(&gate, &figures, reply, rooms))
     }
 
     fn wants_messages(&self) -> bool {

@@ -73,9 +73,10 @@ pub(crate) fn handle_message(shard: &mut Shard, now: Now, id: ConnId, message: I
     let request = text.ok_or(RequestError::NotJson).and_then(|text| wire::request::parse(text, &session));
     let wire::Request { action, context } = match request {
         Ok(request) => request,
+        // What came before is answered before the connection ends.
         Err(error) => {
             shard.counters.requests_malformed[error.index()] += 1;
-            return shard.close(now, id, error.close());
+            return take(shard, now, id, State::Broken(error.close()), Cow::Borrowed(""));
         }
     };
     let state = match action {
@@ -113,8 +114,12 @@ pub(crate) fn handle_verdict(shard: &mut Shard, now: Now, verdict: Verdict) {
             requests.is_asking = false;
             hear_topics(shard, id, &mut requests, rooms);
         }
+        Verdict::RoomsFailed { .. } if requests.is_asking => {
+            requests.is_asking = false;
+            end = fail_topics(&mut requests);
+        }
         Verdict::Listening { room, outcome, .. } => hear_listening(shard, id, &mut requests, &room, outcome),
-        Verdict::Rooms { .. } | Verdict::ConnectedFailed { .. } => {}
+        Verdict::Rooms { .. } | Verdict::RoomsFailed { .. } | Verdict::ConnectedFailed { .. } => {}
     }
     shard.conns.get_mut(id).expect("just seen").requests = Some(requests);
     match end {
@@ -234,6 +239,7 @@ fn settle(shard: &mut Shard, id: ConnId, context: &str, state: &mut State, may_a
             answer(shard, id, Answer::Unauthorized);
             Outcome::Answered
         }
+        State::Broken(code) => Outcome::Closes(code),
         State::Subscribe | State::Postponed | State::Unsubscribe if !is_in => {
             shard.counters.messages_unauthorized += 1;
             answer(shard, id, Answer::Unauthorized);
@@ -348,6 +354,18 @@ fn hear_topics(shard: &mut Shard, id: ConnId, requests: &mut Requests, mut grant
             _ => State::Refused,
         };
     }
+}
+
+/// Nobody knows which topics are granted: those that are asked for are not, and a client that would have to leave
+/// topics without a word is to come back.
+fn fail_topics(requests: &mut Requests) -> Option<&'static CloseCode> {
+    if requests.first_mut().is_some_and(|first| matches!(first.state, State::Revalidating)) {
+        return Some(&close::REQUEST_TIMEOUT);
+    }
+    for request in requests.iter_mut().filter(|request| matches!(request.state, State::Asked)) {
+        request.state = State::Refused;
+    }
+    None
 }
 
 /// What is to be done for a granted topic before it is joined. That others are in its room does not say that Redis has

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use shardcast_wire::close::CloseCode;
+
 /// Bytes of tokens and topics that one connection may have waiting; more end it, which is counted as
 /// `requests_overrun`.
 pub const CONTEXT_BYTES_MAX: usize = 256 << 10;
@@ -31,6 +33,8 @@ pub(super) enum State {
     Granted(Arc<str>),
     /// It is not done, and answered so.
     Refused,
+    /// It is no request, and ends the connection.
+    Broken(&'static CloseCode),
     /// A topic to leave.
     Unsubscribe,
     /// It was answered.
@@ -38,9 +42,9 @@ pub(super) enum State {
 }
 
 impl State {
-    /// Whether nothing behind it can be looked at: it may change who the client is.
+    /// Whether nothing behind it can be looked at: it may change who the client is, or end it.
     fn is_barrier(&self) -> bool {
-        matches!(self, Self::Authorize | Self::Authorizing { .. } | Self::Revalidating)
+        matches!(self, Self::Authorize | Self::Authorizing { .. } | Self::Revalidating | Self::Broken(_))
     }
 
     /// Whether the client may come to be in one more room by it.
@@ -151,8 +155,8 @@ impl Requests {
         let barrier = self.iter().position(|request| request.state.is_barrier());
         let behind = self.iter().skip(barrier.map_or(usize::MAX, |at| at + 1));
         let is_untouched = |request: &Request| {
-            use State::{Authorize, Refused, Subscribe, Unsubscribe};
-            matches!(request.state, Authorize | Refused | Subscribe | Unsubscribe)
+            use State::{Authorize, Broken, Refused, Subscribe, Unsubscribe};
+            matches!(request.state, Authorize | Broken(_) | Refused | Subscribe | Unsubscribe)
         };
         assert!(behind.into_iter().all(is_untouched), "what waits for an authorization: {self:?}");
         self.iter().filter_map(|request| request.state.listens_to())

@@ -1,5 +1,7 @@
 //! Who a client of the topic dialect is: tokens, their refusals, and what it keeps under another one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use shardcast_wire::close;
 use shardcast_wire::json;
@@ -49,35 +51,50 @@ pub(super) fn conclude(
     match outcome {
         AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _) => {
             shard.counters.auth_accepted += 1;
-            admit(shard, now, id, identity);
+            let is_same = admit(shard, now, id, identity);
             if !is_silent {
                 answer(shard, id, Answer::Authenticated);
             }
-            return revalidate(shard, id);
+            return if is_same { Outcome::Answered } else { revalidate(shard, id) };
         }
         // Nobody was refused anything.
         _ if is_silent => return Outcome::Answered,
-        AuthOutcome::Refused(reason) => shard.counters.auth_refused[reason.index()] += 1,
+        AuthOutcome::Refused(reason) => {
+            shard.counters.auth_refused[reason.index()] += 1;
+            if reason.is_outage() {
+                return unknown(shard, id);
+            }
+        }
         AuthOutcome::TooManyConnections => shard.counters.auth_refused_user_limit += 1,
-        AuthOutcome::Failed => shard.counters.auth_failed += 1,
+        AuthOutcome::Failed => {
+            shard.counters.auth_failed += 1;
+            return unknown(shard, id);
+        }
     }
     let conn = shard.conns.get(id).expect("looked up by the caller");
     if conn.auth == Auth::Authenticated {
         turn_out(shard, now, id);
     }
     answer(shard, id, Answer::Unauthorized);
+    let failures_max = settings(shard, shard.conns.get(id).expect("just seen")).auth_failures_max;
     let conn = shard.conns.get_mut(id).expect("just seen");
-    conn.auth_failures = conn.auth_failures.saturating_add(1);
-    let failures = conn.auth_failures;
-    if failures > settings(shard, shard.conns.get(id).expect("just seen")).auth_failures_max {
+    if conn.auth_failures >= failures_max {
         shard.counters.auth_failures_limit += 1;
         return Outcome::Closes(&close::TOO_MANY_REFUSALS);
     }
+    conn.auth_failures += 1;
     Outcome::Answered
 }
 
-/// The client is who its token says, whoever it was.
-fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
+/// Nobody could tell whether a token is good, which is not the client's fault: it stays who it is.
+fn unknown(shard: &mut Shard, id: ConnId) -> Outcome {
+    answer(shard, id, Answer::Unauthorized);
+    Outcome::Answered
+}
+
+/// The client is who its token says, whoever it was. Returns whether it was just that, so that it may do what it might
+/// before.
+fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) -> bool {
     let conn = shard.conns.get_mut(id).expect("looked up by the caller");
     let (mount, client_id) = (conn.mount, conn.client_id);
     let was_in = std::mem::replace(&mut conn.auth, Auth::Authenticated) == Auth::Authenticated;
@@ -85,14 +102,16 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
         now.ms.saturating_add(at_unix_ms.saturating_sub(now.unix_ms)).min(NEVER_MS - 1)
     });
     let user = identity.user.clone();
-    let old = std::mem::replace(&mut conn.identity, identity).user;
+    let before = std::mem::replace(&mut conn.identity, identity);
+    let is_same = was_in && is_same(&before, &conn.identity);
+    let old = before.user;
     if !was_in {
         shard.counters.clients += 1;
         shard.effects.push_back(Effect::ClientUp { client_id, conn: id, mount });
         keep_beat(shard, now, id);
     }
     if old == user {
-        return;
+        return is_same;
     }
     if let Some(old) = old
         && shard.users.remove(mount, &old, id.slot)
@@ -104,6 +123,13 @@ fn admit(shard: &mut Shard, now: Now, id: ConnId, identity: Identity) {
     {
         shard.effects.push_back(Effect::UserUp(mount, user));
     }
+    false
+}
+
+/// Whether two identities are one, as those of a token are that is shown twice and was remembered in between.
+fn is_same(one: &Identity, other: &Identity) -> bool {
+    let contexts = one.context.as_ref().zip(other.context.as_ref());
+    one.user == other.user && one.tenant == other.tenant && contexts.is_some_and(|(a, b)| Arc::ptr_eq(a, b))
 }
 
 /// A client that sent a bad token is none any more.

@@ -1,6 +1,7 @@
 //! The dialect from bytes to frames, one shard and mostly one client: a script says what comes in, and each line what
 //! must come of it.
 
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -69,13 +70,15 @@ struct Rig {
     now: Now,
     clients: Vec<(ConnId, String)>,
     entropy: u8,
+    /// What the hooks remember of one client.
+    context: Arc<dyn Any + Send + Sync>,
 }
 
 impl Rig {
     fn new(change: impl FnOnce(&mut ShardConfig, &mut TopicSettings)) -> Self {
         let now = Now { ms: 1_000, unix_ms: 1_790_000_000_000 };
         let shard = Shard::new(ShardId(0), Arc::new(config(change)), 7, now);
-        Self { shard, now, clients: Vec::new(), entropy: 0 }
+        Self { shard, now, clients: Vec::new(), entropy: 0, context: Arc::new(()) }
     }
 
     fn connect(&mut self) -> String {
@@ -131,6 +134,11 @@ impl Rig {
                 };
                 self.auth(id, AuthOutcome::Accepted(identity));
             }
+            "remembered" => {
+                let identity = Identity { context: Some(self.context.clone()), ..Identity::default() };
+                self.auth(id, AuthOutcome::Accepted(identity));
+            }
+            "unknown" => self.shard.handle_verdict(self.now, Verdict::RoomsFailed { conn: id }),
             "refuse" => self.auth(id, AuthOutcome::Refused(RefusalReason::Hooks)),
             "fail" => self.auth(id, AuthOutcome::Failed),
             "shut" => self.auth(id, AuthOutcome::TooManyConnections),
@@ -314,7 +322,61 @@ fn requests_are_answered_as_the_table_says() {
             authorization b\" => who{"token":"b\""}
             fail => M4
             authorization c => who{"token":"c"}
-            shut => M4 M8 close1008 fin
+            shut => M4
+            authorization d => who{"token":"d"}
+            refuse => M4 M8 close1008 fin
+            "#,
+        ),
+        (
+            "what is no request ends the connection in its turn",
+            r#"
+            authorization a => who{"token":"a"}
+            subscribe x =>
+            text [] =>
+            subscribe y =>
+            accept => +client may[x] M3
+            grant x => listen:x
+            confirmed x => +room:x unlisten:x -room:x -client M5 M8 close1008 fin
+            "#,
+        ),
+        (
+            "a token that nobody can check changes nothing",
+            r#"
+            authorization a => who{"token":"a"}
+            accept u => +client +user:u M3
+            subscribe a => may[a]
+            grant a => listen:a
+            confirmed a => +room:a unlisten:a M5
+            authorization b => who{"token":"b"}
+            fail => M4
+            publish a => <a>
+            "#,
+        ),
+        (
+            "a client whose topics nobody can look through is to come back, and a topic of that kind is refused",
+            r#"
+            authorization a => who{"token":"a"}
+            accept u => +client +user:u M3
+            subscribe b => may[b]
+            unknown => M4
+            subscribe a => may[a]
+            grant a => listen:a
+            confirmed a => +room:a unlisten:a M5
+            authorization b => who{"token":"b"}
+            accept u => may[a] M3
+            unknown => -room:a -client -user:u M8 close1013 fin
+            "#,
+        ),
+        (
+            "who is just the same may do the same",
+            r#"
+            authorization a => who{"token":"a"}
+            remembered => +client M3
+            subscribe a => may[a]
+            grant a => listen:a
+            confirmed a => +room:a unlisten:a M5
+            authorization a => who{"token":"a"}
+            remembered => M3
             "#,
         ),
         (

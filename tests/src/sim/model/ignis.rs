@@ -47,6 +47,7 @@ impl Model {
     pub(crate) fn verdict(&mut self, shard: usize, verdict: &Verdict, now: Now) {
         let (Verdict::Auth { conn: id, .. }
         | Verdict::Rooms { conn: id, .. }
+        | Verdict::RoomsFailed { conn: id }
         | Verdict::Listening { conn: id, .. }
         | Verdict::ConnectedFailed { conn: id }) = verdict;
         let conn = self.find(shard, *id);
@@ -71,6 +72,9 @@ impl Model {
                     }
                     AuthOutcome::Failed => self.turn_away(conn, "Authentication error", now),
                 }
+            }
+            Verdict::RoomsFailed { .. } => {
+                self.conns[conn].asks = self.conns[conn].asks.saturating_sub(1);
             }
             Verdict::Listening { .. } => panic!("connection {conn} does not speak topic"),
             Verdict::Rooms { rooms, .. } => {

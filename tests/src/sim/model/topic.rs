@@ -1,6 +1,6 @@
 //! What the topic dialect makes of a message, of an answer of the hooks and of time (`topic.md` §2 to §5).
 
-use shardcast_shard::event::AuthOutcome;
+use shardcast_shard::event::{AuthOutcome, RefusalReason};
 use shardcast_shard::{CloseCodes, Dialect, Identity, Listening, Now, ShardConfig, TopicSettings, Verdict};
 use shardcast_wire::close::{self, CloseCode};
 
@@ -36,6 +36,8 @@ enum Stage {
     /// May be joined.
     Ready,
     Refused,
+    /// No request: it ends the connection.
+    Broken(&'static CloseCode),
     Done,
 }
 
@@ -132,12 +134,10 @@ impl Model {
 
     /// A message of an open connection. Returns whether the shard must stop to ask.
     pub(super) fn hear_topic(&mut self, conn: usize, said: &TopicSaid, now: Now) -> bool {
-        let (action, context) = match said {
-            TopicSaid::NoRequest(code) => {
-                self.close(conn, code, now);
-                return false;
-            }
-            TopicSaid::Request(action, context) => (*action, context.clone()),
+        let (action, context, stage) = match said {
+            // Whatever it asks for.
+            TopicSaid::NoRequest(code) => (TopicAction::Unsubscribe, String::new(), Stage::Broken(code)),
+            TopicSaid::Request(action, context) => (*action, context.clone(), Stage::New),
         };
         let settings = self.topics(conn).expect("it speaks topic");
         let state = &mut self.conns[conn];
@@ -145,7 +145,7 @@ impl Model {
         if state.topic.requests.is_empty() {
             state.topic.waits_since_ms = now.ms;
         }
-        state.topic.requests.push(Request { action, context, stage: Stage::New });
+        state.topic.requests.push(Request { action, context, stage });
         let is_first = state.topic.requests.len() == 1;
         if !is_first && state.topic.requests.len() > settings.requests_waiting_max {
             self.close(conn, &close::TOO_MANY_REQUESTS, now);
@@ -179,6 +179,16 @@ impl Model {
                     conn.rooms.retain(|room| kept.contains(room));
                 } else {
                     self.hear_granted(conn, rooms);
+                }
+            }
+            Verdict::RoomsFailed { .. } => {
+                self.conns[conn].topic.is_asking = false;
+                let requests = &mut self.conns[conn].topic.requests;
+                if requests[0].stage == Stage::Revalidating {
+                    self.close(conn, &close::REQUEST_TIMEOUT, now);
+                } else {
+                    let asked = requests.iter_mut().filter(|request| request.is_asked_for());
+                    asked.for_each(|request| request.stage = Stage::Refused);
                 }
             }
             Verdict::Listening { room, outcome, .. } => {
@@ -238,6 +248,13 @@ impl Model {
         let (AuthOutcome::Accepted(identity) | AuthOutcome::Encrypted(identity, _)) = outcome else {
             if is_silent {
                 return;
+            }
+            // Nobody knows, so nothing changes.
+            let keys_away = RefusalReason::KeysUnavailable;
+            if matches!(outcome, AuthOutcome::Failed)
+                || matches!(outcome, AuthOutcome::Refused(reason) if *reason == keys_away)
+            {
+                return self.reply(index, UNAUTHORIZED);
             }
             if conn.auth == Auth::Done {
                 conn.since_ms = now.ms;
@@ -307,6 +324,7 @@ impl Model {
         match (action, stage) {
             (_, Stage::Done) => {}
             (_, Stage::Refused) => self.reply(conn, UNAUTHORIZED),
+            (_, Stage::Broken(code)) => self.close(conn, code, now),
             (TopicAction::Authorize, Stage::New) => {
                 let conn = &mut self.conns[conn];
                 conn.topic.requests[0].stage = Stage::Asked { is_silent: false };
@@ -371,7 +389,7 @@ impl Model {
         }
         let mut ahead = 0;
         for (at, request) in requests.iter_mut().enumerate() {
-            if request.is_authorization() {
+            if request.is_authorization() || matches!(request.stage, Stage::Broken(_)) {
                 break;
             }
             if request.action != TopicAction::Subscribe

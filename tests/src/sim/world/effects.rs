@@ -147,6 +147,9 @@ impl World<'_> {
         assert_eq!(Some(question), model.owed.questions.pop_front(), "the question of connection {index}");
         let verdict = match ask.question {
             Asked::Authenticate { .. } => Verdict::Auth { conn, outcome: self.authenticate(index) },
+            Asked::ValidateRooms { .. } if self.rng.chance(self.scenario.hooks.failed / 2) => {
+                Verdict::RoomsFailed { conn }
+            }
             Asked::ValidateRooms { rooms } => Verdict::Rooms { conn, rooms: self.grant(client_id, rooms) },
             Asked::Connected if self.rng.chance(4) => Verdict::ConnectedFailed { conn },
             Asked::Connected | Asked::Message { .. } | Asked::Disconnected => return,
@@ -196,6 +199,7 @@ impl World<'_> {
                 }
             }
             1 if self.rng.chance(30) => AuthOutcome::TooManyConnections,
+            1 if self.rng.chance(20) => AuthOutcome::Refused(RefusalReason::KeysUnavailable),
             1 => AuthOutcome::Refused(RefusalReason::Hooks),
             _ => AuthOutcome::Failed,
         }
@@ -242,7 +246,10 @@ impl World<'_> {
 fn copy_of(verdict: &Verdict) -> Option<Verdict> {
     match verdict {
         Verdict::Auth { conn, outcome } => Some(Verdict::Auth { conn: *conn, outcome: outcome.clone() }),
-        Verdict::Rooms { .. } | Verdict::Listening { .. } | Verdict::ConnectedFailed { .. } => None,
+        Verdict::Rooms { .. }
+        | Verdict::RoomsFailed { .. }
+        | Verdict::Listening { .. }
+        | Verdict::ConnectedFailed { .. } => None,
     }
 }
 
