@@ -25,7 +25,7 @@ use shardcast_shard::{ConnId, Listening, ShardId};
 use tokio::sync::Notify;
 
 use self::entry::{Entry, References, State, Waiter};
-pub use self::worker::{Command, Done, Outcome, Worker};
+pub use self::worker::{Command, Done, Outcome, WAIT_MAX, Worker};
 use crate::config;
 use crate::status::Status;
 

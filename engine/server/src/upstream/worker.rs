@@ -25,7 +25,7 @@ const COMMAND_BYTES_MAX: usize = 1 << 20;
 const LOOKS_MAX: usize = 4_096;
 
 /// How long Redis may take for a command; then all who wait go on with what there is on this instance.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
+pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The first pause before Redis is asked for a channel again that it refused; pauses double
 const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(1);
