@@ -106,7 +106,7 @@ fn mount(config: &Config, mount: &config::Mount, hooks: &dyn Hooks) -> Mount {
             starts_authenticated: config.auth.dev || config.auth.anonymous,
             auth_failures_max: u8::try_from(mount.auth_failures_max).unwrap_or(u8::MAX),
             topic_bytes_max: mount.topic_bytes_max,
-            reserved_prefixes: mount.reserved_channels.iter().map(|text| Arc::from(text.as_str())).collect(),
+            reserved_prefixes: mount.reserved_prefixes().map(Arc::from).collect(),
             // What is wrong with it was found by the check of the configuration.
             prefix: ChannelPrefix::parse(&mount.channel_prefix).unwrap_or_default(),
             requests_waiting_max: mount.requests_waiting_max,

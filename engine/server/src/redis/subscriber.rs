@@ -163,7 +163,9 @@ impl Subscriber {
             if !is_under_way {
                 let command = worker.next_command(Instant::now());
                 is_under_way = command.is_some();
-                under_way = command.map(|command| timeout(COMMAND_MAX, carry_out(sink.clone(), command)).boxed()).into();
+                under_way = command
+                    .map(|command| timeout(COMMAND_MAX, carry_out(sink.clone(), command)).boxed())
+                    .into();
             }
             let take_all = drain(stream.as_mut(), router, |message, batch| {
                 received += 1;
