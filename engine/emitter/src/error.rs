@@ -33,6 +33,9 @@ pub enum EmitError {
     /// A message for a topic has an event, or no data.
     #[error("a message for a topic is its data, without an event")]
     Topic,
+    /// A message that is for no topic has no event.
+    #[error("a message needs an event, unless it is for a topic")]
+    NoEvent,
     /// It took too long; the message may have been sent all the same.
     #[error("no answer in time; the message may have been delivered or not")]
     Timeout,

@@ -131,8 +131,7 @@ impl<'a> Body<'a> {
             Target::Topic(channel) => ("topic", Some(Name::Text(channel))),
         };
         let exclude = message.exclude.as_deref();
-        let event = (!matches!(message.target, Target::Topic(_))).then_some(message.event.as_str());
-        Self { r#type, target, event, data: message.data.as_deref(), exclude }
+        Self { r#type, target, event: message.event.as_deref(), data: message.data.as_deref(), exclude }
     }
 }
 

@@ -69,8 +69,8 @@ impl From<i64> for User {
 pub struct Message {
     /// Whom it is for.
     pub target: Target,
-    /// The name of the event; for topics `""`.
-    pub event: String,
+    /// The name of the event; topics have none.
+    pub event: Option<String>,
     /// What clients get as `data`, or as the `snapshot` of a topic: any JSON. Without it they get no `data`, which is not
     /// the same as `null`; a topic needs some.
     pub data: Option<Box<RawValue>>,
@@ -81,13 +81,13 @@ pub struct Message {
 impl Message {
     /// A message without data.
     pub fn new(target: Target, event: impl Into<String>) -> Self {
-        Self { target, event: event.into(), data: None, exclude: None }
+        Self { target, event: Some(event.into()), data: None, exclude: None }
     }
 
     /// A message for the topic that is the Redis channel `channel` (with its mount's `channel_prefix`). It needs data, which
     /// is published as it is written, and has neither event nor exceptions. Ignis' servers take no notice of it.
     pub fn topic(channel: impl Into<String>) -> Self {
-        Self::new(Target::Topic(channel.into()), "")
+        Self { target: Target::Topic(channel.into()), event: None, data: None, exclude: None }
     }
 
     /// With data of any type that serialises to JSON. Errors: it does not.
@@ -125,8 +125,11 @@ impl Message {
         {
             return Err(EmitError::Exclude);
         }
-        if is_topic && (self.data.is_none() || !self.event.is_empty()) {
+        if is_topic && (self.data.is_none() || self.event.is_some()) {
             return Err(EmitError::Topic);
+        }
+        if !is_topic && self.event.is_none() {
+            return Err(EmitError::NoEvent);
         }
         Ok(())
     }
@@ -153,6 +156,8 @@ mod tests {
             assert!(matches!(message.check(), Err(EmitError::Topic)), "{message:?}");
         }
         assert!(topic().with_data(&()).expect("JSON").check().is_ok());
+        let eventless = Message { event: None, ..Message::new(Target::Broadcast, "x") };
+        assert!(matches!(eventless.check(), Err(EmitError::NoEvent)));
         for target in [Target::Broadcast, Target::room("r")] {
             assert!(Message::new(target, "").excluding(["a"]).check().is_ok());
         }

@@ -103,7 +103,8 @@ fn envelope(message: &Message) -> Result<(String, Vec<u8>), EmitError> {
         }
     };
     // Data that serde takes for JSON and the servers do not is nested too deeply for them.
-    let payload = Payload::new(&message.event, data).map_err(|error| EmitError::Data(Box::new(error)))?;
+    let event = message.event.as_deref().ok_or(EmitError::NoEvent)?;
+    let payload = Payload::new(event, data).map_err(|error| EmitError::Data(Box::new(error)))?;
     let body = envelope::encode(EMITTER_ID, &destination, &payload, message.exclude.as_deref());
     Ok((envelope::channel(&destination), body))
 }

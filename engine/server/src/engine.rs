@@ -154,11 +154,13 @@ impl Engine {
         if has_events && self.ignis_mount.is_none() {
             return Err(EmitError::NoIgnisMount);
         }
-        let mut batch = self.router.batch();
+        let (mut batch, mut indexer) = (self.router.batch(), Indexer::default());
         let send = |message: &Message<'_>| match (message, self.ignis_mount) {
             (Message::Event(emit), Some(mount)) => Ok(self.emit_in(&mut batch, mount, emit)),
             (Message::Event(_), None) => Err(EmitError::NoIgnisMount),
-            (Message::Topic { channel, payload }, _) => Ok(self.publish_topic(channel, payload.as_bytes())),
+            (Message::Topic { channel, payload }, _) => {
+                Ok(self.publish_topic_in(&mut batch, &mut indexer, channel, payload.as_bytes()))
+            }
         };
         messages.iter().map(send).collect()
     }
@@ -171,11 +173,25 @@ impl Engine {
 
     /// Publishes on a Redis channel, for the topics that it is on this and on other instances. Never blocks.
     ///
-    /// Where this process hears the channel, Redis brings the message back, so that everyone has the same order and `local`
-    /// counts nobody; else it is delivered here at once. A message that is published while the first client of this
-    /// process joins may reach that client twice; one whose channel is lost with the link at that moment, not at all, which
-    /// `redis_gaps` and `redis_publish_failed` tell.
+    /// Where Redis has confirmed to this process that it hears the channel, it brings the message back, so that everyone has
+    /// the same order and `local` counts nobody. Else it is delivered here at once, before or after what is on its way
+    /// from Redis. Thus, for the members here,
+    ///
+    /// - between Redis' subscribing the channel and this process' learning of it a message comes twice: it is delivered and
+    ///   comes back;
+    /// - over a link that breaks, or broke without anyone noticing yet (three canaries), it comes not at all, which
+    ///   `redis_gaps` and `redis_publish_failed` tell.
     pub fn publish_topic(&self, channel: &str, payload: &[u8]) -> Emitted {
+        self.publish_topic_in(&mut self.router.batch(), &mut Indexer::default(), channel, payload)
+    }
+
+    fn publish_topic_in(
+        &self,
+        batch: &mut Batch<'_>,
+        indexer: &mut Indexer,
+        channel: &str,
+        payload: &[u8],
+    ) -> Emitted {
         // Before it goes out: when Redis confirms in between, two are better than none.
         let is_heard = self.upstream.is_confirmed(channel);
         let redis = match &self.redis {
@@ -184,7 +200,7 @@ impl Engine {
         };
         let local = match redis {
             PublishOutcome::Queued if is_heard => Routed::default(),
-            _ => self.topics.publish(&mut Indexer::default(), channel, payload, &mut self.router.batch()),
+            _ => self.topics.publish(indexer, channel, payload, batch),
         };
         Emitted { local, redis }
     }

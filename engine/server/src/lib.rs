@@ -26,6 +26,7 @@ mod pressure;
 pub mod redis;
 pub mod router;
 pub mod serve;
+mod shard_config;
 pub mod status;
 pub mod threads;
 pub mod tls;

@@ -76,6 +76,11 @@ impl MailSender {
         self.queue.try_send(mail).is_ok()
     }
 
+    /// Whether there is no room at the moment.
+    pub fn is_full(&self) -> bool {
+        self.queue.is_full()
+    }
+
     /// Whether more than half of the mailbox is taken.
     pub fn is_half_full(&self) -> bool {
         self.queue.capacity().is_some_and(|letters_max| self.queue.len() > letters_max / 2)

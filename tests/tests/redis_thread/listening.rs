@@ -6,6 +6,7 @@ use shardcast::redis::PublishOutcome;
 use shardcast_shard::{Listening, ShardId};
 use shardcast_tests::redis::RedisServer;
 
+use crate::proxy::Proxy;
 use crate::rig::{Instance, LINGER, TERSE, TOPICS, eventually};
 use crate::{admin, run};
 
@@ -200,6 +201,26 @@ fn a_channel_that_the_acl_forbids_is_refused_and_harms_no_other() {
     assert!(instance.redis.status().ready, "it is no trouble of the link");
     run::<()>(&mut admin, "ACL SETUSER app &secret:*");
     eventually("asked for again", || instance.upstream.is_confirmed("secret:1"));
+    assert_eq!(instance.count(|c| &c.redis_gaps), 0);
+}
+
+#[test]
+fn a_redis_that_does_not_unsubscribe_keeps_its_link() {
+    let redis = RedisServer::start();
+    let proxy = Proxy::replacing(redis.address(), ["UNSUBSCRIBE", "UNSUBSCRIBX"]);
+    let instance = Instance::start("me", &proxy.url()).ready();
+    for channel in ["a", "b", "c"] {
+        instance.listen(0, channel, 1);
+        instance.next(0);
+        instance.unlisten(0, channel);
+    }
+    eventually("refused", || instance.count(|c| &c.redis_subscribe_errors) == 3);
+    assert_eq!(instance.listen(0, "a", 2), Some(Listening::Confirmed));
+    instance.room_up(TOPICS, 0, "a");
+    redis.publish("a", b"1");
+    assert_eq!(instance.next(0), r#"room a {"action":"message","topic":"a","snapshot":1}"#);
+    let status = instance.redis.status();
+    assert!(status.ready && status.last_error.is_none(), "{status:?}");
     assert_eq!(instance.count(|c| &c.redis_gaps), 0);
 }
 

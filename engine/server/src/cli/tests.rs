@@ -125,7 +125,7 @@ fn emit_takes_a_target_an_event_and_json() {
     ];
     for (args, target, exclude, data) in cases {
         let message = emit(args).to.into_message(&b"[1, 2]\n"[..]).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((&message.target, message.event.as_str()), (&target, "message"));
+        assert_eq!((&message.target, message.event.as_deref()), (&target, Some("message")));
         assert_eq!(message.data.as_deref().map(RawValue::get), Some(data));
         assert_eq!(message.exclude.unwrap_or_default(), exclude);
     }
@@ -137,7 +137,7 @@ fn emit_takes_a_channel_and_json_for_a_topic() {
         [(["emit", "topic", "a:b", " {\"n\": 1.0} "], "{\"n\": 1.0}"), (["emit", "topic", "a:b", "-"], "7")]
     {
         let message = emit(&args).to.into_message(&b"7\n"[..]).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((&message.target, message.event.as_str()), (&Target::Topic("a:b".to_owned()), ""));
+        assert_eq!((&message.target, message.event.as_deref()), (&Target::Topic("a:b".to_owned()), None));
         assert_eq!(message.data.as_deref().map(RawValue::get), Some(data));
     }
 }

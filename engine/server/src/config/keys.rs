@@ -299,8 +299,9 @@ settings! {
         subscribe: Subscribe as Name<Subscribe> = Subscribe::Patterns;
         /// Names in one SUBSCRIBE or UNSUBSCRIBE.
         subscribe_batch: usize as Count [1..=65_536] = 512;
-        /// Channels that may be subscribed by name; a topic that would make one more is refused, a room is heard on this
-        /// instance only. Both are counted.
+        /// Channels that clients may want by name at once; a topic that would make one more is refused, a room is heard on
+        /// this instance only. Both are counted. With more than this many subscribed, those that nobody wants any more do
+        /// not linger.
         channels_max: usize as Count [1..=16_777_216] = 1_000_000;
         /// How long a channel stays subscribed after the last client left it, so that clients who come and go do not
         /// make Redis work.

@@ -13,6 +13,9 @@ const FILES_RESERVED: u64 = 256;
 /// Files that a shard holds besides its connections: two rings, their event, the readiness set, its listeners.
 const FILES_RESERVED_PER_SHARD: u64 = 16;
 
+/// Files that a shard holds for each address of a mount's own: the listener, its copy, and the one that is polled.
+const FILES_PER_MOUNT_ADDRESS: u64 = 3;
+
 /// The facts that "auto" is worked out from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -71,7 +74,9 @@ impl Config {
 
     /// Files that the process needs besides one for each connection.
     pub fn files_reserved(&self, machine: &Machine) -> u64 {
-        FILES_RESERVED + FILES_RESERVED_PER_SHARD * self.shard_count(machine) as u64
+        let addresses = self.mounts.iter().map(|mount| mount.listen.len() as u64).sum::<u64>();
+        let per_shard = FILES_RESERVED_PER_SHARD + FILES_PER_MOUNT_ADDRESS * addresses;
+        FILES_RESERVED + per_shard * self.shard_count(machine) as u64
     }
 
     /// Files that the process needs with every connection in use; `None` when connections follow the limit.
@@ -118,5 +123,7 @@ mod tests {
         assert_eq!(config.shard_count(&machine), 2);
         assert_eq!(config.connections_max(&machine), 500);
         assert_eq!(config.files_needed(&machine), Some(500 + 256 + 32));
+        config.mounts[0].listen = ["127.0.0.1:1", "[::1]:1"].map(|text| text.parse().expect("good")).to_vec();
+        assert_eq!(config.files_needed(&machine), Some(500 + 256 + 32 + 2 * 2 * 3));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use shardcast_wire::ignis::RESERVED_PREFIX;
-use shardcast_wire::topic::{ChannelPrefix, PrefixError};
+use shardcast_wire::topic::{ChannelPrefix, PrefixError, TENANT};
 
 use super::Config;
 use super::check::{Findings, overlap};
@@ -106,7 +106,7 @@ pub enum MountRule {
     ChannelPrefix(String, PrefixError),
     /// Every channel would be reserved.
     #[error(
-        "{prefix:?} begins with {reserved:?}, which reserved_channels keeps from clients: change one of them"
+        "{prefix:?} begins with {reserved:?}, which is kept from clients (always, or by reserved_channels)"
     )]
     PrefixReserved {
         /// The prefix.
@@ -138,10 +138,27 @@ pub enum MountAdvice {
     OtherDialect(&'static str),
     /// Clients may listen to what was not meant for them.
     #[error(
-        "clients can subscribe to every channel of this Redis that no rule denies and reserved_channels does not name, \
-         whoever publishes there; set channel_prefix, or set \"deny\" and allow topics in auth.rooms or [[auth.rules]]"
+        "clients can subscribe to every channel of this Redis that no rule denies and that is not reserved, whoever \
+         publishes there; set channel_prefix, or set \"deny\" and allow topics in auth.rooms or [[auth.rules]]"
     )]
     ChannelsOpen,
+    /// The same, for every page that the developer looks at.
+    #[error(
+        "dev mode: every page in a browser on this machine can read every channel of this Redis that is not reserved, \
+         whoever publishes there; set channel_prefix, list the pages in origins, or use a Redis without real data"
+    )]
+    ChannelsOpenToPages,
+    /// Clients of one mount may listen to what is meant for those of another.
+    #[error(
+        "clients of this mount can name channels of the mount {path}, whose channel_prefix is {prefix:?}, and are not \
+         asked for a tenant there; put what that begins with into reserved_channels, or change one of the prefixes"
+    )]
+    ChannelsShared {
+        /// Path of the other.
+        path: String,
+        /// Its prefix.
+        prefix: String,
+    },
     /// Topics that the shard lets pass and the policy does not.
     #[error(
         "topics longer than limits.room_name_bytes_max ({0} bytes) are refused all the same; raise that too"
@@ -275,16 +292,53 @@ fn check_topics(config: &Config, index: usize, mount: &Mount, findings: &mut Fin
     }
     if mount.reserved_channels.iter().any(String::is_empty) {
         findings.refuse(Mount::NAME, index, "reserved_channels", MountRule::ReservedEmpty.into());
-    } else if let Some(reserved) = mount.reserved_channels.iter().find(|name| prefix.starts_with(*name)) {
-        let rule = MountRule::PrefixReserved { prefix: prefix.clone(), reserved: reserved.clone() };
+    } else if let Some(reserved) = mount.reserved_prefixes().find(|name| prefix.starts_with(name)) {
+        let rule = MountRule::PrefixReserved { prefix: prefix.clone(), reserved: reserved.to_owned() };
         findings.refuse(Mount::NAME, index, "channel_prefix", rule.into());
     }
     let bytes_max = config.limits.room_name_bytes_max;
     if mount.topic_bytes_max > bytes_max {
         findings.advise(Mount::NAME, index, "topic_bytes_max", MountAdvice::TopicsShort(bytes_max).into());
     }
-    let is_open = mount.unlisted_rooms == Effect::Allow && prefix.is_empty();
-    if is_open && config.redis.url.is_some() && !config.auth.dev {
+    check_open(config, index, mount, findings);
+}
+
+/// Whether clients can name channels that are not meant for them.
+fn check_open(config: &Config, index: usize, mount: &Mount, findings: &mut Findings) {
+    let is_open = config.redis.url.is_some() && mount.channel_prefix.is_empty();
+    if config.auth.dev {
+        // Nothing is denied to anyone.
+        if is_open && mount.origins.is_empty() {
+            let advice = MountAdvice::ChannelsOpenToPages;
+            findings.advise(Mount::NAME, index, "channel_prefix", advice.into());
+        }
+        return;
+    }
+    if mount.unlisted_rooms != Effect::Allow {
+        return;
+    }
+    if is_open {
         findings.advise(Mount::NAME, index, "unlisted_rooms", MountAdvice::ChannelsOpen.into());
     }
+    let others = config.mounts.iter().filter(|other| other.dialect == Dialect::Topic);
+    if let Some(other) = others.into_iter().find(|other| can_name_channels_of(mount, other)) {
+        let (path, prefix) = (other.path.clone(), other.channel_prefix.clone());
+        let advice = MountAdvice::ChannelsShared { path, prefix };
+        findings.advise(Mount::NAME, index, "channel_prefix", advice.into());
+    }
+}
+
+/// Whether clients of one topic mount can name channels that belong to another. Those of two mounts with the same prefix
+/// belong to both.
+fn can_name_channels_of(mount: &Mount, other: &Mount) -> bool {
+    let (prefix, others) = (mount.channel_prefix.as_str(), other.channel_prefix.as_str());
+    let (before, is_by_tenant) = match others.split_once(TENANT) {
+        Some((before, _)) => (before, true),
+        None => (others, false),
+    };
+    let is_within = before.starts_with(prefix) || is_by_tenant && prefix.starts_with(before);
+    prefix != others
+        && !prefix.contains(TENANT)
+        && is_within
+        && !mount.reserved_prefixes().any(|reserved| before.starts_with(reserved))
 }

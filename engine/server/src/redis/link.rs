@@ -20,6 +20,9 @@ use crate::status::Status;
 /// API takes would otherwise be gigabytes.
 pub(super) const QUEUE_BYTES_MAX: usize = 64 << 20;
 
+/// Between two warnings that Redis refuses channels, which clients may cause at will.
+const CHANNEL_REFUSED_INTERVAL: Duration = Duration::from_secs(60);
+
 /// One of the two connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Half {
@@ -55,6 +58,8 @@ struct State {
     /// Classes of trouble that were logged since the link was last up.
     told: u16,
     down_since: Option<Instant>,
+    /// When it was last said that Redis refuses a channel.
+    channel_refused_at: Option<Instant>,
 }
 
 impl Link {
@@ -156,13 +161,18 @@ impl Link {
         );
     }
 
-    /// Redis refuses a channel on a connection that works otherwise.
-    pub(super) fn channel_refused(&self) {
-        self.tell(
-            &mut self.state(),
-            Trouble::Forbidden,
-            "Redis refuses to subscribe a channel, whose messages are missed, or to unsubscribe one",
-        );
+    /// Redis refuses a channel. As clients choose those, it is no trouble of the link's: it must neither look like one nor
+    /// have a real one go unsaid.
+    pub(super) fn channel_refused(&self, now: Instant) {
+        let told_at = &mut self.state().channel_refused_at;
+        if told_at.is_none_or(|at| now.saturating_duration_since(at) >= CHANNEL_REFUSED_INTERVAL) {
+            *told_at = Some(now);
+            tracing::warn!(
+                address = %self.address,
+                "Redis refuses to subscribe a channel, whose messages are missed, or to unsubscribe one; should clients \
+                 have that channel, let the ACL of redis.url's user have it"
+            );
+        }
     }
 
     fn tell(&self, state: &mut State, trouble: Trouble, what: &'static str) {
@@ -276,6 +286,26 @@ mod tests {
         let (info, warn) = (tracing::Level::INFO, tracing::Level::WARN);
         // Connected; away; away for a reason that an operator may have to act on; back.
         assert_eq!(levels, [info, warn, warn, info]);
+    }
+
+    #[test]
+    fn a_channel_that_is_refused_is_no_trouble_of_the_link_and_hides_none() {
+        let levels = Levels::default();
+        let _second = tracing::Dispatch::new(levels.clone());
+        tracing::subscriber::with_default(levels.clone(), || {
+            let (link, start) = (link(), Instant::now());
+            link.up(Half::Publisher);
+            link.up(Half::Subscriber);
+            for millisecond in 0..=60_000 {
+                link.channel_refused(start + Duration::from_millis(millisecond));
+            }
+            assert_eq!(link.status().last_error, None);
+            link.refused(Trouble::Forbidden);
+            assert_eq!(link.status().last_error, Some(Trouble::Forbidden));
+        });
+        let levels = std::mem::take(&mut *levels.0.lock().expect("no test panics here"));
+        let (info, warn) = (tracing::Level::INFO, tracing::Level::WARN);
+        assert_eq!(levels, [info, warn, warn, warn], "one a minute, and the real one");
     }
 
     fn gaps(link: &Link) -> u64 {

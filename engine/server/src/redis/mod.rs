@@ -1,8 +1,9 @@
 //! The link to other instances and to emitters: the thread `sc-redis` and the handle to it.
 //!
 //! One thread runs two connections: `subscriber` receives, decodes each message once (`inbound` for those of Ignis,
-//! `topics` for the others) and hands it to the router, and makes the subscriptions that the process wants; `publisher` sends what handles queue. Both reconnect for ever, with jittered back-off, and neither
-//! knows of the other: the `link` puts their states together and the `canary` proves them.
+//! `topics` for the others) and hands it to the router, and makes the subscriptions that the process wants; `publisher`
+//! sends what handles queue. Both reconnect for ever, with jittered back-off, and neither knows of the other: the `link`
+//! puts their states together and the `canary` proves them.
 //!
 //! Must never block a caller, keep a message for later, or pass on a text of the server (it may quote a password).
 //! Without Redis the process goes on delivering to its own clients.

@@ -34,7 +34,11 @@ use crate::backoff::Backoff;
 use crate::config::Subscribe;
 use crate::router::{Batch, Router};
 use crate::status::Status;
-use crate::upstream::{Command, Done, Outcome, Worker};
+use crate::upstream::{Command, Done, Outcome, WAIT_MAX, Worker};
+
+/// How long a command may be under way, six times as long as anybody waits for it. A connection on which Redis took it and
+/// does not confirm it is of no use any more, even if messages come.
+const COMMAND_MAX: Duration = WAIT_MAX.saturating_mul(6);
 
 /// How long a stop may take to say goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -159,7 +163,9 @@ impl Subscriber {
             if !is_under_way {
                 let command = worker.next_command(Instant::now());
                 is_under_way = command.is_some();
-                under_way = command.map(|command| carry_out(sink.clone(), command).boxed()).into();
+                under_way = command
+                    .map(|command| timeout(COMMAND_MAX, carry_out(sink.clone(), command)).boxed())
+                    .into();
             }
             let take_all = drain(stream.as_mut(), router, |message, batch| {
                 received += 1;
@@ -175,9 +181,9 @@ impl Subscriber {
                 () = unconstrained(take_all) => return Err(Trouble::Lost),
                 Some(done) = &mut under_way, if is_under_way => {
                     is_under_way = false;
-                    let done = done?;
+                    let done = done.unwrap_or(Err(Trouble::Timeout))?;
                     if done.outcomes.contains(&Outcome::Refused) {
-                        link.channel_refused();
+                        link.channel_refused(Instant::now());
                     }
                     worker.done(&done, Instant::now());
                 }
@@ -222,6 +228,9 @@ async fn subscribe(client: &Client, base: &Base) -> Result<(PubSubSink, PubSubSt
 
 /// Has Redis carry a command out. An error is one of the link; that Redis refuses a name is none.
 ///
+/// Of a SUBSCRIBE only that the user may not is a refusal: what else Redis answers (it is loading, say) is true of all names.
+/// An UNSUBSCRIBE that it does not carry out, for whatever reason, leaves the link as good as it was.
+///
 /// One name that is refused has Redis refuse the whole command, without a word which it was. So each is then asked for by
 /// itself, all of them at once.
 async fn carry_out(sink: PubSubSink, command: Command) -> Result<Done, Trouble> {
@@ -233,10 +242,11 @@ async fn carry_out(sink: PubSubSink, command: Command) -> Result<Done, Trouble> 
             Command::Subscribe(_) => sink.subscribe(names).await,
             Command::Unsubscribe(_) => sink.unsubscribe(names).await,
         };
-        match answer.map_err(|error| Trouble::of(&error)) {
-            Ok(()) => Ok(Outcome::Done),
-            Err(Trouble::Forbidden) => Ok(Outcome::Refused),
-            Err(trouble) => Err(trouble),
+        let Err(error) = answer else { return Ok(Outcome::Done) };
+        match (Trouble::of(&error), &command) {
+            (Trouble::Forbidden, _) => Ok(Outcome::Refused),
+            (_, Command::Unsubscribe(_)) if Trouble::is_answer(&error) => Ok(Outcome::Refused),
+            (trouble, _) => Err(trouble),
         }
     };
     let outcomes = match say(&names).await? {

@@ -71,8 +71,7 @@ impl Topics {
     }
 
     /// Hands the payload of a message on a channel to the members of the topics that it is. What cannot be sent is counted
-    /// in the status and dropped. Never panics. `batch` is one of the router's,
-    /// `indexer` the calling thread's.
+    /// in the status and dropped. Never panics. `batch` is one of the router's, `indexer` the calling thread's.
     pub fn publish(
         &self,
         indexer: &mut Indexer,

@@ -114,6 +114,11 @@ impl Trouble {
         }
     }
 
+    /// Whether Redis answered so, rather than that nothing could be sent or heard.
+    pub(super) fn is_answer(error: &RedisError) -> bool {
+        matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+    }
+
     /// What an error reply to one command means.
     pub(super) fn of_reply(error: &ServerError) -> Self {
         Self::of_answer(error.code(), error.details())

@@ -7,8 +7,8 @@
 //! The map is the truth. The queue between shards and worker only says which entries to look at; whatever is in it or
 //! not, an entry that is looked at gets what it needs, and a new link begins with a look at all of them.
 //!
-//! Invariants: `entries <= channels_max`; an entry is in the queue at most once; while there is no link, every entry has
-//! references, nobody waits, and the queue is empty.
+//! Invariants: `wanted <= channels_max`, `entries <= channels_max * SURPLUS`; an entry is in the queue at most once; while
+//! there is no link, every entry has references, nobody waits, and the queue is empty.
 
 mod entry;
 #[cfg(test)]
@@ -25,13 +25,17 @@ use shardcast_shard::{ConnId, Listening, ShardId};
 use tokio::sync::Notify;
 
 use self::entry::{Entry, References, State, Waiter};
-pub use self::worker::{Command, Done, Outcome, Worker};
+pub use self::worker::{Command, Done, Outcome, WAIT_MAX, Worker};
 use crate::config;
 use crate::status::Status;
 
 /// Parts of the map that are locked one by one, so that a look at a million entries holds each shard up for a
 /// thousand.
 const MAP_PARTS: usize = 1_024;
+
+/// How many times `redis.channels_max` entries there may be, with those that nobody wants any more. Over one time the
+/// worker has them gone at once, so that this is reached only when shards are faster than Redis.
+const SURPLUS: usize = 2;
 
 /// The channels that a process wants.
 #[derive(Debug)]
@@ -48,6 +52,8 @@ pub struct Upstream {
     refused: DashMap<Arc<str>, References>,
     refused_len: AtomicUsize,
     entries: AtomicUsize,
+    /// Entries with references.
+    wanted: AtomicUsize,
     confirmed: AtomicUsize,
     waiting: AtomicUsize,
     /// Entries to look at, each once.
@@ -81,6 +87,7 @@ impl Upstream {
             refused: DashMap::new(),
             refused_len: AtomicUsize::new(0),
             entries: AtomicUsize::new(0),
+            wanted: AtomicUsize::new(0),
             confirmed: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             queue: crossbeam_channel::unbounded(),
@@ -105,17 +112,17 @@ impl Upstream {
             return Some(Listening::LocalOnly);
         }
         let outcome = match self.channels.entry(channel.clone()) {
-            Place::Occupied(mut place) => self.join(place.get_mut(), shard, channel, waiter),
-            Place::Vacant(place) => {
-                if self.entries.fetch_add(1, Ordering::Relaxed) < self.channels_max {
-                    self.join(&mut place.insert(Entry::default()), shard, channel, waiter)
-                } else {
-                    self.entries.fetch_sub(1, Ordering::Relaxed);
-                    drop(place);
-                    self.refused.entry(channel.clone()).or_default().add(shard);
-                    self.refused_len.fetch_add(1, Ordering::Relaxed);
-                    Some(Listening::Refused)
-                }
+            Place::Occupied(mut place) if self.has_place(place.get()) => {
+                self.join(place.get_mut(), shard, channel, waiter)
+            }
+            Place::Vacant(place) if self.has_new_place() => {
+                self.join(&mut place.insert(Entry::default()), shard, channel, waiter)
+            }
+            place => {
+                drop(place);
+                self.refused.entry(channel.clone()).or_default().add(shard);
+                self.refused_len.fetch_add(1, Ordering::Relaxed);
+                Some(Listening::Refused)
             }
         };
         let counters = &self.status.process;
@@ -126,6 +133,30 @@ impl Upstream {
         }
         .fetch_add(1, Ordering::Relaxed);
         outcome
+    }
+
+    /// Whether an entry may have another reference; if so it counts as wanted.
+    fn has_place(&self, entry: &Entry) -> bool {
+        !entry.references.is_empty() || take_one(&self.wanted, self.channels_max)
+    }
+
+    /// The same for one that is not there yet, which counts as an entry then.
+    fn has_new_place(&self) -> bool {
+        if !take_one(&self.entries, self.channels_max.saturating_mul(SURPLUS)) {
+            // Some of them go once the worker looks.
+            self.changed.notify_one();
+            return false;
+        }
+        let has_place = take_one(&self.wanted, self.channels_max);
+        if !has_place {
+            self.entries.fetch_sub(1, Ordering::Relaxed);
+        }
+        has_place
+    }
+
+    /// Whether entries that nobody wants take the place of others.
+    fn is_crowded(&self) -> bool {
+        self.entries.load(Ordering::Relaxed) > self.channels_max
     }
 
     fn join(
@@ -161,6 +192,8 @@ impl Upstream {
         let gone = self.channels.remove_if_mut(channel, |channel, entry| {
             let is_known = entry.references.take(shard);
             debug_assert!(is_known, "every unlisten follows a listen");
+            let is_last = is_known && entry.references.is_empty();
+            self.wanted.fetch_sub(usize::from(is_last), Ordering::Relaxed);
             self.is_dead(entry, channel)
         });
         if let Some((_, entry)) = gone {
@@ -176,7 +209,8 @@ impl Upstream {
             !references.is_empty()
         });
         self.channels.retain(|channel, entry| {
-            entry.references.forget(shard);
+            let is_last = entry.references.forget(shard) > 0 && entry.references.is_empty();
+            self.wanted.fetch_sub(usize::from(is_last), Ordering::Relaxed);
             let waiters = entry.waiters.len();
             entry.waiters.retain(|waiter| waiter.shard != shard);
             self.waiting.fetch_sub(waiters - entry.waiters.len(), Ordering::Relaxed);
@@ -250,4 +284,13 @@ impl Upstream {
     fn count(&self, counter: &AtomicU64, by: usize) {
         counter.fetch_add(by as u64, Ordering::Relaxed);
     }
+}
+
+/// Counts one more, unless there are `max`.
+fn take_one(count: &AtomicUsize, max: usize) -> bool {
+    let is_taken = count.fetch_add(1, Ordering::Relaxed) < max;
+    if !is_taken {
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+    is_taken
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use shardcast_shard::{ConnId, Listening, Mail, ShardId, Verdict};
 
-use super::worker::WAIT_MAX;
+use super::worker::{CROWD_PAUSE, WAIT_MAX};
 use super::{Command, Done, Figures, Outcome, Upstream, Worker};
 use crate::config::{self, RedisUrl};
 use crate::directory::Directory;
@@ -314,9 +314,11 @@ fn over_channels_max_a_channel_is_refused_and_giving_it_back_takes_nobody_elses(
     rig.unlisten(0, "a");
     rig.unlisten(0, "a");
     rig.settle();
-    rig.pass(LINGER);
+    assert_eq!(rig.listen(0, "b", 4), None, "what lingers takes nobody's place");
     rig.settle();
-    assert_eq!(rig.listen(0, "b", 4), None, "there is room");
+    rig.pass(CROWD_PAUSE);
+    rig.settle();
+    assert_eq!(Vec::from_iter(&rig.subscribed), ["b"], "the linger ends early");
     rig.unlisten(0, "b");
     rig.settle();
     rig.pass(LINGER * 2);
@@ -327,6 +329,30 @@ fn over_channels_max_a_channel_is_refused_and_giving_it_back_takes_nobody_elses(
     rig.pass(LINGER);
     rig.settle();
     assert_eq!(rig.figures(), [0, 0, 0]);
+}
+
+#[test]
+fn names_that_come_and_go_refuse_nobody() {
+    let mut rig = Rig::new(64, |config| config.channels_max = 4);
+    rig.worker.link_up();
+    rig.forbidden.extend((0..100).step_by(3).map(|index| format!("c{index}")));
+    rig.listen(1, "kept", 1);
+    rig.settle();
+    for index in 0..100 {
+        let channel = format!("c{index}");
+        assert_eq!(rig.listen(0, &channel, index), None, "{channel}");
+        rig.settle();
+        rig.unlisten(0, &channel);
+        rig.settle();
+        rig.pass(CROWD_PAUSE);
+        rig.told(0);
+        assert!(rig.figures()[0] <= 8, "{:?}", rig.figures());
+    }
+    assert!(rig.subscribed.contains("kept"));
+    assert_eq!(rig.count(|c| &c.redis_listens_refused), 34, "those that Redis forbids");
+    for (channel, expected) in [("a", None), ("b", None), ("c", None), ("d", Some(Listening::Refused))] {
+        assert_eq!(rig.listen(2, channel, 1), expected, "{channel}");
+    }
 }
 
 #[test]

@@ -25,12 +25,15 @@ const COMMAND_BYTES_MAX: usize = 1 << 20;
 const LOOKS_MAX: usize = 4_096;
 
 /// How long Redis may take for a command; then all who wait go on with what there is on this instance.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
+pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The first pause before Redis is asked for a channel again that it refused; pauses double
 const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// up to this one.
 const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(64);
+
+/// Between two looks for entries that nobody wants while there are too many.
+pub(super) const CROWD_PAUSE: Duration = Duration::from_millis(200);
 
 /// Between two attempts to post a verdict into a full mailbox.
 const UNTOLD_RETRY: Duration = Duration::from_millis(10);
@@ -83,6 +86,8 @@ pub struct Worker {
     backlog: Vec<Arc<str>>,
     /// When to look at entries that nobody wants or that were refused; each is in it at most once.
     timers: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
+    /// When entries that nobody wants were last looked for.
+    crowd_seen_at: Option<Instant>,
     /// Which kind of command has its turn.
     is_unsubscribes_turn: bool,
     since: Option<Instant>,
@@ -108,6 +113,7 @@ impl Worker {
             base,
             backlog: Vec::new(),
             timers: BinaryHeap::new(),
+            crowd_seen_at: None,
             is_unsubscribes_turn: false,
             since: None,
             untold: VecDeque::new(),
@@ -157,6 +163,7 @@ impl Worker {
 
     /// The next command, if there is one to be made. Its [`Done`] comes before the next call.
     pub fn next_command(&mut self, now: Instant) -> Option<Command> {
+        self.make_room(now);
         let is_unsubscribes_turn = self.is_unsubscribes_turn;
         for is_unsubscribe in [is_unsubscribes_turn, !is_unsubscribes_turn] {
             let names = if is_unsubscribe { self.unwanted(now) } else { self.wanted(now) };
@@ -205,7 +212,8 @@ impl Worker {
         }
         if self.since.is_some_and(|since| since + WAIT_MAX <= now) {
             self.since = Some(now);
-            if self.upstream.waiting.load(Ordering::Relaxed) > letters.len() {
+            // Letters count until they are told.
+            if self.upstream.waiting.load(Ordering::Relaxed) > letters.len() + self.untold.len() {
                 for mut entry in self.upstream.channels.iter_mut() {
                     let channel = entry.key().clone();
                     drain_waiters(&mut entry, &channel, Listening::LocalOnly, &mut letters);
@@ -213,6 +221,26 @@ impl Worker {
             }
         }
         self.tell(letters, now);
+    }
+
+    /// While there are too many entries, those that nobody wants need not wait for their timers.
+    fn make_room(&mut self, now: Instant) {
+        let is_seen = self.crowd_seen_at.is_some_and(|at| at + CROWD_PAUSE > now);
+        if is_seen || !self.upstream.is_crowded() {
+            return;
+        }
+        self.crowd_seen_at = Some(now);
+        let channels = &self.upstream.channels;
+        let due = |Reverse((at, name)): Reverse<(Instant, Arc<str>)>| {
+            let is_wanted = channels.get(&name).is_some_and(|entry| !entry.references.is_empty());
+            Reverse((if is_wanted { at } else { at.min(now) }, name))
+        };
+        self.timers = std::mem::take(&mut self.timers).into_iter().map(due).collect();
+    }
+
+    /// How long a channel that nobody wants is kept.
+    fn linger(&self) -> Duration {
+        if self.upstream.is_crowded() { Duration::ZERO } else { self.linger }
     }
 
     /// Names for a SUBSCRIBE: what shards ask for, then what the last link had.
@@ -251,7 +279,7 @@ impl Worker {
                     is_asked = true;
                 }
                 State::Idle => return !entry.is_queued,
-                State::Confirmed if !is_wanted => timer = linger(entry, self.linger, now),
+                State::Confirmed if !is_wanted => timer = linger(entry, self.linger(), now),
                 State::Asked | State::Confirmed | State::Leaving | State::Refused { .. } => {}
             }
             false
@@ -287,8 +315,8 @@ impl Worker {
             let since = entry.unwanted_since.unwrap_or(now);
             match entry.state {
                 State::Confirmed if is_wanted => {}
-                State::Confirmed if since + self.linger > now => {
-                    timer = arm(entry, since + self.linger);
+                State::Confirmed if since + self.linger() > now => {
+                    timer = arm(entry, since + self.linger());
                 }
                 State::Confirmed => {
                     upstream.confirmed.fetch_sub(1, Ordering::Relaxed);
@@ -296,7 +324,9 @@ impl Worker {
                     entry.state = if is_leaving { State::Leaving } else { State::Idle };
                     return !is_leaving && !entry.is_queued;
                 }
-                State::Refused { until } if until > now => timer = arm(entry, until),
+                State::Refused { until } if until > now && (is_wanted || !upstream.is_crowded()) => {
+                    timer = arm(entry, until);
+                }
                 State::Refused { .. } => {
                     entry.state = State::Idle;
                     if !is_wanted {
@@ -330,7 +360,7 @@ impl Worker {
                 let again = usize::from(std::mem::take(&mut entry.was_confirmed));
                 upstream.count(&counters.redis_resubscribes, again);
                 drain_waiters(entry, name, Listening::Confirmed, letters);
-                if entry.references.is_empty() { linger(entry, self.linger, now) } else { None }
+                if entry.references.is_empty() { linger(entry, self.linger(), now) } else { None }
             }
             Outcome::Refused => {
                 let pause = (entry.refusal_pause * 2).clamp(REFUSAL_PAUSE_MIN, REFUSAL_PAUSE_MAX);
@@ -366,8 +396,10 @@ impl Worker {
                     upstream.count(&upstream.status.process.redis_subscribe_errors, 1);
                     drain_waiters(entry, name, Listening::Confirmed, letters);
                     if !is_wanted {
-                        entry.unwanted_since = Some(now);
-                        timer = arm(entry, now + self.linger.max(REFUSAL_PAUSE_MAX));
+                        let until = now + self.linger.max(REFUSAL_PAUSE_MAX);
+                        // The linger ends with the pause, and without a linger it is not much sooner.
+                        entry.unwanted_since = Some(until - self.linger);
+                        timer = arm(entry, until);
                     }
                 }
             }
@@ -395,9 +427,12 @@ impl Worker {
                 told += 1;
                 continue;
             }
-            let (room, outcome, mailbox) = (letter.channel.clone(), letter.outcome, self.router.shard(shard));
-            let mail = Mail::Verdict(Box::new(Verdict::Listening { conn, room, outcome }));
-            if full.meets(ShardSet::of(shard)) || !mailbox.offer(mail) {
+            let mailbox = self.router.shard(shard);
+            let mail = || {
+                let (room, outcome) = (letter.channel.clone(), letter.outcome);
+                Mail::Verdict(Box::new(Verdict::Listening { conn, room, outcome }))
+            };
+            if full.meets(ShardSet::of(shard)) || mailbox.is_full() || !mailbox.offer(mail()) {
                 full = full.with(shard);
                 self.untold.push_back(letter);
                 continue;

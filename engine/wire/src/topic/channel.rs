@@ -1,7 +1,7 @@
 //! Which Redis channel a topic is, and which names are none (`topic.md` §5, §8).
 
 /// The placeholder of a prefix.
-const TENANT: &str = "{tenant}";
+pub const TENANT: &str = "{tenant}";
 
 /// Longest tenant that may stand in a channel's name, bytes.
 const TENANT_BYTES_MAX: usize = 128;

@@ -41,7 +41,8 @@ settings! {
         /// topic: what stands before a topic in the name of its Redis channel. `{tenant}` in it is the client's tenant, as
         /// in `"t:{tenant}:"`; clients without one then have no topics.
         channel_prefix: String as Text = String::new();
-        /// topic: channels that begin so are nobody's topic; who asks for one is closed.
+        /// topic: channels that begin so are nobody's topic; who asks for one is closed. So are those that begin with
+        /// `__` (notifications of Redis itself), `ws:` (Ignis') and `shardcast:` (our own), whatever is listed here.
         reserved_channels: Vec<String> as List<Text> = Vec::new();
         /// topic: longest name of a topic, bytes.
         topic_bytes_max: usize as Bytes [1..=4 * KIB] = 200;
@@ -96,7 +97,15 @@ settings! {
     }
 }
 
+/// What channels begin with that are no client's in any topic mount: those of Redis itself, of Ignis, and our own.
+const RESERVED_CHANNELS: [&str; 3] = ["__", "ws:", "shardcast:"];
+
 impl Mount {
+    /// What channels begin with that are nobody's topic here: always, or by `reserved_channels`.
+    pub fn reserved_prefixes(&self) -> impl Iterator<Item = &str> {
+        RESERVED_CHANNELS.into_iter().chain(self.reserved_channels.iter().map(String::as_str))
+    }
+
     /// The defaults of a mount that speaks `dialect`.
     pub fn for_dialect(dialect: Dialect) -> Self {
         let ignis = Self::default();
@@ -107,8 +116,6 @@ impl Mount {
                 dialect,
                 unlisted_rooms: Effect::Allow,
                 default_rooms: Vec::new(),
-                // Notifications of Redis itself, Ignis' channels, and our own.
-                reserved_channels: ["__", "ws:", "shardcast:"].map(str::to_owned).to_vec(),
                 auth_timeout: secs(30),
                 message_bytes_max: 64 * KIB,
                 outbox_bytes_max: MIB,

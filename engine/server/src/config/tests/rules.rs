@@ -90,7 +90,11 @@ fn rules_across_values_are_enforced() {
         ),
         (
             "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"ws:x:\"",
-            "mounts.0.channel_prefix: \"ws:x:\" begins with \"ws:\", which reserved_channels keeps",
+            "mounts.0.channel_prefix: \"ws:x:\" begins with \"ws:\", which is kept from clients",
+        ),
+        (
+            "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"__x\"\nreserved_channels = \"mine:\"",
+            "mounts.0.channel_prefix: \"__x\" begins with \"__\", which is kept from clients",
         ),
         (
             "[[mounts]]\ndialect = \"topic\"\nreserved_channels = [\"a\", \"\"]",
@@ -133,7 +137,6 @@ fn what_is_allowed_at_the_edge_of_a_rule_loads() {
         "[[mounts]]\ndialect = \"echo\"\ndefault_rooms = \"ws:x\"",
         "[[mounts]]\ndialect = \"topic\"\nlisten = [\"127.0.0.1:1\", \"[::1]:1\", \"127.0.0.1:0\", \"127.0.0.1:0\"]",
         "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"t:{tenant}:\"\n[[mounts]]\ndialect = \"topic\"\npath = \"/b\"",
-        "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"ws:x:\"\nreserved_channels = []",
     ];
     for text in cases {
         loaded(text, &[], &[]);
@@ -178,6 +181,14 @@ fn doubtful_settings_are_warned_of() {
             "clients can subscribe to every channel of this Redis",
         ),
         (
+            &format!("{quiet}{}", topics_beside_tenants("channel_prefix = \"t:\"")),
+            "clients of this mount can name channels of the mount /topics",
+        ),
+        (
+            &format!("{quiet}{}", topics_beside_tenants("")),
+            "clients of this mount can name channels of the mount /topics",
+        ),
+        (
             &format!("{quiet}[[mounts]]\ndialect = \"topic\"\ntopic_bytes_max = 2000"),
             "longer than limits.room_name_bytes_max (1024 bytes)",
         ),
@@ -191,6 +202,14 @@ fn doubtful_settings_are_warned_of() {
             format!("{quiet}[redis]\nurl = \"redis://h\"\n[[mounts]]\ndialect = \"topic\"\n{harmless}");
         assert_eq!(warnings(&text), [""; 0], "{harmless}");
     }
+    for harmless in [
+        "channel_prefix = \"live:\"",
+        "channel_prefix = \"t:{tenant}:\"",
+        "reserved_channels = \"t:\"",
+        "unlisted_rooms = \"deny\"",
+    ] {
+        assert_eq!(warnings(&format!("{quiet}{}", topics_beside_tenants(harmless))), [""; 0], "{harmless}");
+    }
     assert_eq!(warnings("[auth]\ndev = true\n[[auth.tokens]]\ntoken = \"a\"").len(), 2);
 
     let mut few = sources(&TestFile::new(quiet).0, &[], &[]);
@@ -201,6 +220,29 @@ fn doubtful_settings_are_warned_of() {
         found.iter().any(|warning| warning.to_string().contains("leaves room for 704 connections")),
         "{found:?}"
     );
+}
+
+/// A topic mount with `keys` beside one whose clients have channels by tenant.
+fn topics_beside_tenants(keys: &str) -> String {
+    let tenants = "[[mounts]]\ndialect = \"topic\"\nchannel_prefix = \"t:{tenant}:\"\n";
+    format!("{tenants}[[mounts]]\ndialect = \"topic\"\npath = \"/all\"\n{keys}")
+}
+
+#[test]
+fn in_dev_mode_a_redis_that_any_page_can_read_is_warned_of() {
+    let dev = "[auth]\ndev = true\n[redis]\nurl = \"redis://h\"\n";
+    let found = warnings(dev);
+    assert!(
+        found.len() == 2 && found.iter().any(|found| found.contains("every page in a browser")),
+        "{found:#?}"
+    );
+    for harmless in ["channel_prefix = \"x:\"", "origins = \"http://localhost:3000\""] {
+        assert_eq!(
+            warnings(&format!("{dev}[[mounts]]\ndialect = \"topic\"\n{harmless}")).len(),
+            1,
+            "{harmless}"
+        );
+    }
 }
 
 #[test]
