@@ -224,7 +224,8 @@ impl Rules {
         match found {
             Ok(principal) => {
                 let mut identity = principal.identity();
-                identity.expires_unix_ms = identity.expires_unix_ms.map(|at| self.end_of(client, at));
+                let expires = identity.expires_unix_ms.filter(|_| self.auth.disconnect_on_expiry);
+                identity.expires_unix_ms = expires.map(|at| self.end_of(client, at));
                 AuthOutcome::Accepted(identity)
             }
             Err(reason) => AuthOutcome::Refused(reason),

@@ -15,7 +15,8 @@ pub const RULES_MAX: usize = 256;
 /// Patterns that a rule may have.
 pub const RULE_ROOMS_MAX: usize = 64;
 
-/// Rooms that are looked at for one request to join; the rest of a longer one is not granted.
+/// Rooms that are looked at for one question, or as many as a connection may be in if that is more; the rest of a longer
+/// one is not granted.
 pub const ROOMS_PER_ASK_MAX: usize = 10_000;
 
 /// The rules of a configuration.
@@ -25,6 +26,7 @@ pub struct RoomRules {
     /// Rooms that everyone may join.
     open: Vec<RoomPattern>,
     room_name_bytes_max: usize,
+    rooms_per_ask_max: usize,
 }
 
 /// What decided about a room.
@@ -75,6 +77,7 @@ impl RoomRules {
             rules: config.auth.rules.iter().map(rule).collect(),
             open: config.auth.rooms.clone(),
             room_name_bytes_max: config.limits.room_name_bytes_max,
+            rooms_per_ask_max: ROOMS_PER_ASK_MAX.max(config.limits.rooms_per_connection_max),
         }
     }
 
@@ -86,7 +89,7 @@ impl RoomRules {
 
     /// Of `rooms`, those that a client may join; `unlisted` is what its mount says of rooms that nothing speaks of.
     pub fn retain(&self, principal: &Principal, unlisted: Effect, rooms: &mut Vec<String>) {
-        rooms.truncate(ROOMS_PER_ASK_MAX);
+        rooms.truncate(self.rooms_per_ask_max);
         let places = Places::of(principal);
         let own = self.own(principal, &places, unlisted);
         rooms.retain(|room| own.decide(room).allows());

@@ -402,6 +402,8 @@ settings! {
         /// Threads that check tokens and run what an application's hooks answer later. `"auto"` is a quarter of the
         /// cores this process may run on, at least one.
         threads: Auto<usize> as OrAuto<Count> [1..=64] = Auto::Auto;
+        /// Whether a connection ends with the token it was let in by.
+        disconnect_on_expiry: bool as Switch = true, live;
         /// How much earlier than its token a connection may end, at most a fifth of what is left of the token's
         /// life: tokens that expire together must not bring their clients back together.
         expiry_jitter: Duration as Span [secs(0)..=secs(3600)] = secs(30), live;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use shardcast_wire::ignis::RESERVED_PREFIX;
 use shardcast_wire::topic::{ChannelPrefix, PrefixError, TENANT};
@@ -16,12 +17,13 @@ use super::values::{Choice, Dialect, Effect, Encryption, EncryptionInbound};
 const MOUNTS_MAX: usize = 256;
 
 /// Keys that only some dialects look at. `encryption` is refused elsewhere, since it promises something.
-const KEYS_OF_DIALECTS: [(&[Dialect], &[&str]); 3] = [
+const KEYS_OF_DIALECTS: [(&[Dialect], &[&str]); 4] = [
     (
         &[Dialect::Ignis],
         &["default_rooms", "heartbeat_interval", "heartbeat_timeout", "encryption_inbound", "hkdf_info"],
     ),
     (&[Dialect::Ignis, Dialect::Topic], &["auth_timeout", "unlisted_rooms"]),
+    (&[Dialect::Ignis, Dialect::Echo], &["send_pings"]),
     (
         &[Dialect::Topic],
         &[
@@ -114,6 +116,12 @@ pub enum MountRule {
         /// What it begins with.
         reserved: String,
     },
+    /// Clients would be dropped before they are asked for a sign of life.
+    #[error(
+        "clients who only listen are asked for a sign of life every ping_interval ({0:?}), and would be dropped before; \
+         make this longer, best twice as long, or \"0s\""
+    )]
+    IdleBeforePing(Duration),
     /// Everything begins with nothing.
     #[error("an empty text reserves every channel; remove it")]
     ReservedEmpty,
@@ -295,6 +303,10 @@ fn check_topics(config: &Config, index: usize, mount: &Mount, findings: &mut Fin
     } else if let Some(reserved) = mount.reserved_prefixes().find(|name| prefix.starts_with(name)) {
         let rule = MountRule::PrefixReserved { prefix: prefix.clone(), reserved: reserved.to_owned() };
         findings.refuse(Mount::NAME, index, "channel_prefix", rule.into());
+    }
+    if mount.idle_timeout.is_some_and(|idle| idle <= mount.ping_interval) {
+        let rule = MountRule::IdleBeforePing(mount.ping_interval);
+        findings.refuse(Mount::NAME, index, "idle_timeout", rule.into());
     }
     let bytes_max = config.limits.room_name_bytes_max;
     if mount.topic_bytes_max > bytes_max {

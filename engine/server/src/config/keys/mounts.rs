@@ -54,8 +54,9 @@ settings! {
         snapshot_bytes_max: usize as Bytes [1..=GIB] = MIB;
         /// topic: refused tokens of one connection; one more closes it.
         auth_failures_max: usize as Count [1..=255] = 5;
-        /// topic: requests of one connection that may wait for their answers; one more closes it.
-        requests_waiting_max: usize as Count [1..=65_536] = 1_024;
+        /// topic: requests of one connection that may wait for their answers, tokens and topics of 256 KiB at most; one
+        /// more closes it.
+        requests_waiting_max: usize as Count [1..=4_096] = 1_024;
         /// topic: how often an authenticated client is pinged.
         ping_interval: Duration as Span [millis(10)..=secs(3600)] = secs(30);
         /// topic: what the close frames of the server say.
