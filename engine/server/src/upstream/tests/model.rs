@@ -172,7 +172,10 @@ impl Model {
     fn check(&self) {
         let Figures { channels, confirmed, .. } = self.rig.upstream.figures();
         assert!(channels <= self.channels_max * 2);
-        let wanted = self.rig.upstream.channels.iter().filter(|entry| !entry.references.is_empty()).count();
+        let is_wanted = |name: &String| {
+            self.rig.upstream.channels.get(&**name).is_some_and(|entry| !entry.references.is_empty())
+        };
+        let wanted = (0..CHANNELS).map(channel).filter(is_wanted).count();
         assert!(wanted <= self.channels_max);
         assert_eq!(self.rig.upstream.wanted.load(Ordering::Relaxed), wanted);
         let sure = (0..CHANNELS).map(channel).filter(|name| self.rig.upstream.is_confirmed(name));
