@@ -15,7 +15,7 @@ fn config(redis: &RedisServer, io: &str) -> String {
          unsubscribe_linger = \"{}ms\"\n\
          [[auth.jwt.keys]]\nissuer = \"{ISSUER}\"\nkid = \"topic\"\npublic_key = '''{key}'''\n\
          [[mounts]]\npath = \"/ws\"\n\
-         [[mounts]]\npath = \"/topics\"\ndialect = \"topic\"\nping_interval = \"10m\"\n",
+         [[mounts]]\npath = \"/topics\"\ndialect = \"topic\"\nping_interval = \"10m\"\nidle_timeout = \"0s\"\n",
         redis.url(),
         LINGER.as_millis(),
     )

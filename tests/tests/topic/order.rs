@@ -165,3 +165,18 @@ fn what_was_sent_behind_a_token_whose_keys_do_not_come_is_refused_in_order() {
     client.leave();
     rig.redis.wait_for_channels(&[]);
 }
+
+#[test]
+fn what_is_no_request_ends_the_connection_after_the_answers_to_those_before_it() {
+    let rig = Rig::start_with(config(), |_| {});
+    let mut client = rig.client("u1");
+    let mut bytes: Vec<u8> = Vec::new();
+    for text in [client.request("subscribe", "a"), client.request("unsubscribe", "a"), "[]".to_owned()] {
+        bytes.extend(masked_frame(0x80 | opcode::TEXT, text.as_bytes()));
+    }
+    client.client().send_raw(&bytes).expect("sending");
+    client.expect(SUBSCRIBED);
+    client.expect(UNSUBSCRIBED);
+    client.expect_end();
+    rig.redis.wait_for_channels(&[]);
+}
