@@ -18,6 +18,7 @@ pub mod jwks;
 pub mod ports;
 pub mod process;
 pub mod redis;
+pub mod scenarios;
 pub mod script;
 pub mod secret;
 pub mod server;

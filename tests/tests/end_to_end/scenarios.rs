@@ -5,15 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shardcast::config::{Auto, Config, IoDriver, SlowConsumer};
+use shardcast::config::{Config, SlowConsumer};
 use shardcast_tests::client::{Client, Received};
 use shardcast_tests::http::{self, Http};
-use shardcast_tests::server::{self, PATIENCE, TestServer, WS, emit, emit_except};
+use shardcast_tests::run_everywhere;
+use shardcast_tests::scenarios::Scenario;
+use shardcast_tests::server::{PATIENCE, TestServer, WS, emit, emit_except};
 use shardcast_wire::ignis::{ClientId, Destination};
 
 /// A name for its thread, and what happens to a server with such a configuration.
-type Scenario = (&'static str, fn(Config));
-
 const SCENARIOS: &[Scenario] = &[
     ("every_target_is_reached_exactly_once_and_in_order", every_target_is_reached_exactly_once_and_in_order),
     ("messages_of_one_publisher_stay_in_order", messages_of_one_publisher_stay_in_order),
@@ -26,39 +26,7 @@ const SCENARIOS: &[Scenario] = &[
     ("a_drain_is_spread_and_refuses_new_connections", a_drain_is_spread_and_refuses_new_connections),
 ];
 
-fn run_all(io: IoDriver, shards: usize) {
-    let mut config = server::config();
-    config.server.io = io;
-    config.server.shards = Auto::Fixed(shards);
-    // Most of a scenario is waiting, so they wait together.
-    thread::scope(|scope| {
-        for (name, scenario) in SCENARIOS {
-            let config = config.clone();
-            let builder = thread::Builder::new().name((*name).to_owned());
-            builder.spawn_scoped(scope, move || scenario(config)).expect("a thread");
-        }
-    });
-}
-
-#[test]
-fn every_scenario_on_io_uring_and_one_shard() {
-    run_all(IoDriver::Uring, 1);
-}
-
-#[test]
-fn every_scenario_on_io_uring_and_two_shards() {
-    run_all(IoDriver::Uring, 2);
-}
-
-#[test]
-fn every_scenario_on_epoll_and_one_shard() {
-    run_all(IoDriver::Epoll, 1);
-}
-
-#[test]
-fn every_scenario_on_epoll_and_two_shards() {
-    run_all(IoDriver::Epoll, 2);
-}
+run_everywhere!(SCENARIOS);
 
 fn join(client: &mut Client, rooms: &[&str]) {
     client.send_json(&json!({"event": "join", "data": {"rooms": rooms}}));

@@ -2,22 +2,21 @@
 //! io_uring and epoll; those that need several processes are in `instances`.
 
 use std::collections::BTreeSet;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use shardcast::config::{Auto, Config, IoDriver};
+use shardcast::config::Config;
 use shardcast_tests::client::Received;
 use shardcast_tests::jwks::now_s;
-use shardcast_tests::server::{self, PATIENCE};
+use shardcast_tests::run_everywhere;
+use shardcast_tests::scenarios::Scenario;
+use shardcast_tests::server::PATIENCE;
 use shardcast_tests::topic::{
     AUTHENTICATED, ISSUER, Rig, SUBSCRIBED, TopicClient, UNAUTHORIZED, UNSUBSCRIBED, issuer, message, mount,
     request, token,
 };
 
 /// A name for its thread, and what happens to a server with such a configuration.
-type Scenario = (&'static str, fn(Config));
-
 const SCENARIOS: &[Scenario] = &[
     ("a_client_is_greeted_with_a_session_of_its_own", a_client_is_greeted_with_a_session_of_its_own),
     ("redis_is_subscribed_when_a_subscription_is_answered", redis_is_subscribed_when_it_is_answered),
@@ -36,39 +35,7 @@ const SCENARIOS: &[Scenario] = &[
     ("binary_messages_are_requests_too", binary_messages_are_requests_too),
 ];
 
-fn run_all(io: IoDriver, shards: usize) {
-    let mut config = server::config();
-    config.server.io = io;
-    config.server.shards = Auto::Fixed(shards);
-    // Most of a scenario is waiting, so they wait together.
-    thread::scope(|scope| {
-        for (name, scenario) in SCENARIOS {
-            let config = config.clone();
-            let builder = thread::Builder::new().name((*name).to_owned());
-            builder.spawn_scoped(scope, move || scenario(config)).expect("a thread");
-        }
-    });
-}
-
-#[test]
-fn every_scenario_on_io_uring_and_one_shard() {
-    run_all(IoDriver::Uring, 1);
-}
-
-#[test]
-fn every_scenario_on_io_uring_and_two_shards() {
-    run_all(IoDriver::Uring, 2);
-}
-
-#[test]
-fn every_scenario_on_epoll_and_one_shard() {
-    run_all(IoDriver::Epoll, 1);
-}
-
-#[test]
-fn every_scenario_on_epoll_and_two_shards() {
-    run_all(IoDriver::Epoll, 2);
-}
+run_everywhere!(SCENARIOS);
 
 /// 1. M1 and M2 are compared by [`TopicClient::connect`].
 fn a_client_is_greeted_with_a_session_of_its_own(config: Config) {
