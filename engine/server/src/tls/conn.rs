@@ -98,6 +98,11 @@ impl TlsConn {
         if self.ended || self.phase == Phase::Failed {
             return (cipher.len(), Ok(Opened::Ended));
         }
+        if self.finishing {
+            // Nothing that comes after our goodbye is heard. To rustls a goodbye is the last alert of all, so it must not
+            // be given a reason for another.
+            return (cipher.len(), Ok(Opened::Starved));
+        }
         if !self.begun && cipher.first().is_some_and(u8::is_ascii_uppercase) {
             self.begun = true;
             return (0, Err(self.fail(Failure::PlainHttp)));
