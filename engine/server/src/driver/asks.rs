@@ -108,9 +108,10 @@ impl Asker {
                 let answer = self.guard(|| hooks.validate_rooms(&client, rooms));
                 let audit = self.audit.clone();
                 self.settle(answer, None, move |rooms: Option<Vec<String>>| {
-                    let Some(rooms) = rooms else { return Verdict::RoomsFailed { conn } };
-                    let refused = asked.saturating_sub(rooms.len()) as u64;
+                    let refused = asked.saturating_sub(rooms.as_ref().map_or(0, Vec::len)) as u64;
                     status.process.joins_refused_policy.fetch_add(refused, Ordering::Relaxed);
+                    // Nobody refused what could not be found out.
+                    let Some(rooms) = rooms else { return Verdict::RoomsFailed { conn } };
                     if let Some(refused) = asked_rooms.and_then(|asked| Rooms::refused(&asked, &rooms)) {
                         let who = || audit.who(&client);
                         audit.record(Kind::JoinRefused, || Event::JoinRefused { who: who(), rooms: refused });
